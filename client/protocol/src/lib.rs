@@ -1,0 +1,22 @@
+//! The words of Platbook: domain types, the register's rule, messages and codecs. No I/O.
+//!
+//! Reading order:
+//! 1. [`id`], [`zip`], [`slot`]: names of things and where they are placed.
+//! 2. [`register`]: what is decided about one id; [`row`]: what one row accepts.
+//! 3. [`op`]: the operations that a shard applies, and their answers; [`codec`]: their bytes.
+//! 4. [`map`]: which shard lives where.
+//! 5. [`rpc`]: what routers and nodes say to each other.
+
+pub mod codec;
+pub mod id;
+pub mod map;
+pub mod op;
+pub mod register;
+pub mod row;
+pub mod rpc;
+pub mod slot;
+pub mod zip;
+
+pub use id::{Digest, ListingId, NodeId, ReplicaId, Revision, Seq, ShardId, TimeMs};
+pub use slot::{Slot, SlotRange};
+pub use zip::Zip;

@@ -1,0 +1,3 @@
+//! The `platbook` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Empty on purpose: building this package compiles the RocksDB archive that the workspace links.
