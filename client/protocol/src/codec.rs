@@ -1,5 +1,6 @@
 //! The one place that knows bincode: versions, limits, and no byte left over.
 
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// Version of every encoded message; a peer of another version is refused.
