@@ -1,0 +1,48 @@
+# `make help` lists what there is. Everything that is built or downloaded stays outside the checkout,
+# in PLATBOOK_CACHE (default ~/.cache/platbook), and is kept for the next clone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export PLATBOOK_CACHE ?= $(HOME)/.cache/platbook
+export CARGO_TARGET_DIR ?= $(PLATBOOK_CACHE)/target
+export ROCKSDB_LIB_DIR ?= $(shell ops/setup/rocksdb.sh --where)
+export ROCKSDB_STATIC := 1
+export PLATBOOK_PYTHON ?= $(PLATBOOK_CACHE)/venv/bin/python
+export PATH := $(PLATBOOK_CACHE)/bin:$(PATH)
+
+CARGO_DENY := 0.20.2
+# cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
+RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
+
+.PHONY: help setup build test check fix demo
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## install what is missing: system packages, RocksDB's archive, the Python tools of the tests
+	@ops/setup/setup.sh
+
+build: setup ## build the `platbook` command
+	@cargo build --locked --package platbook
+
+test: setup ## every test that CI runs
+	@ops/setup/steps.sh "make test" \
+	    "formatting"   "cargo fmt --all --check" \
+	    "clippy"       "cargo clippy --workspace --all-targets --locked -- -D warnings" \
+	    "tests"        "$(RUN_TESTS) --workspace --locked" \
+	    "doc tests"    "cargo test --workspace --doc --locked --quiet"
+
+check: setup ## formatting, lints, licences and advisories of dependencies, documentation; never writes
+	@ops/setup/cargo-deny.sh $(CARGO_DENY)
+	@ops/setup/steps.sh "make check" \
+	    "formatting"   "cargo fmt --all --check" \
+	    "clippy"       "cargo clippy --workspace --all-targets --locked -- -D warnings" \
+	    "dependencies" "cargo deny --locked check" \
+	    "docs"         "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked"
+
+fix: setup ## let rustfmt and clippy repair what they can
+	@cargo fmt --all
+	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged -- -D warnings
+	@cargo fmt --all
