@@ -5,12 +5,13 @@
 //! 2. [`register`]: what is decided about one id; [`row`]: what one row accepts.
 //! 3. [`op`]: the operations that a shard applies, and their answers; [`codec`]: their bytes.
 //! 4. [`map`]: which shard lives where.
-//! 5. [`rpc`]: what routers and nodes say to each other.
+//! 5. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
 
 pub mod codec;
 pub mod id;
 pub mod map;
 pub mod op;
+pub mod problem;
 pub mod register;
 pub mod row;
 pub mod rpc;
