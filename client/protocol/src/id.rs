@@ -61,9 +61,9 @@ impl Revision {
         Revision(clock.0 << 16)
     }
 
-    /// The next greater revision.
+    /// The next greater revision. Saturates, because a peer's nonsense must not stop a shard.
     pub fn next(self) -> Revision {
-        Revision(self.0 + 1)
+        Revision(self.0.saturating_add(1))
     }
 }
 

@@ -4,14 +4,19 @@
 //! 1. [`id`], [`zip`], [`slot`]: names of things and where they are placed.
 //! 2. [`register`]: what is decided about one id; [`row`]: what one row accepts.
 //! 3. [`op`]: the operations that a shard applies, and their answers; [`codec`]: their bytes.
-//! 4. [`map`]: which shard lives where.
-//! 5. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
+//! 4. [`coordination`]: carrying one message through; [`read_by_id`]: reading one listing.
+//! 5. [`map`]: which shard lives where.
+//! 6. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
+//! 7. [`oracle`]: the register's rule once more, naively, for tests to compare with.
 
 pub mod codec;
+pub mod coordination;
 pub mod id;
 pub mod map;
 pub mod op;
+pub mod oracle;
 pub mod problem;
+pub mod read_by_id;
 pub mod register;
 pub mod row;
 pub mod rpc;

@@ -58,7 +58,7 @@ impl Message {
 }
 
 /// One delivery of a message, as its deliverer asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Admission {
     /// What the operator said.
     pub message: Message,
@@ -141,17 +141,18 @@ pub enum Decision {
     /// The id is unknown and the message older than what is remembered: quarantine.
     TooOld,
     /// Nothing is left to do: acknowledge.
-    Settled,
+    Settled {
+        /// Revision of the last decision.
+        revision: Revision,
+    },
     /// A newer message has not written its rows yet: do not acknowledge.
     Busy,
-    /// Superseded: acknowledge only if the row has at least this revision, or this digest.
+    /// Superseded: acknowledge only if the row has at least this revision.
     CheckRow {
         /// Home of the winner.
         zip: Zip,
         /// Revision of the winner.
         revision: Revision,
-        /// Content of the winner.
-        digest: Digest,
     },
     /// Write the target (if any) and then erase the others, all at `revision`.
     Do {
@@ -191,36 +192,37 @@ pub enum Suspicion {
     ModifiedAhead,
     /// Decided, but its rows were never written and nobody holds the body.
     HalfWritten,
+    /// Newer than the delete for the queue, and yet the listing is dead: an update that is newer
+    /// for the operator, but older than the delete for the queue, stands in its place.
+    Outranked,
 }
 
 impl Register {
-    /// Joins one message into the register and decides what is to be done.
+    /// Joins one message into the register and decides what is to be done. Changes nothing where
+    /// it answers [`Decision::TooOld`] or [`Decision::PreconditionFailed`].
     pub fn admit(&mut self, admission: Admission, context: &Context) -> Admitted {
-        if self.is_unknown() {
-            if admission.queued < context.register_horizon {
-                return Admitted::plain(Decision::TooOld, Label::Stale);
+        if self.is_unknown() && admission.queued < context.register_horizon {
+            return Admitted::plain(Decision::TooOld, Label::Stale);
+        }
+        let (mut message, clamped) = clamp(admission.message, context.skew_ms);
+        if let Some(expected) = admission.if_match
+            && !self.is_repeat_of(&message, expected)
+        {
+            let revision = self.revision;
+            if !self.alive || revision != expected {
+                let decision = Decision::PreconditionFailed { revision };
+                return Admitted::plain(decision, Label::Stale);
             }
+            message = self.raise(message, expected, context.skew_ms);
+        }
+        if self.is_unknown() {
             self.revision = context.shard_floor;
         }
-        let (message, clamped) = clamp(admission.message, context.skew_ms);
-        let message = match admission.if_match {
-            Some(expected) if !self.is_repeat_of(&message, expected) => {
-                if !self.alive || self.revision != expected {
-                    let revision = self.revision;
-                    return Admitted::plain(
-                        Decision::PreconditionFailed { revision },
-                        Label::Stale,
-                    );
-                }
-                self.raise(message, expected)
-            }
-            _ => message,
-        };
         let joined = self.join(message, context);
         let label = self.label(&message, &joined);
-        let suspect = match clamped {
+        let suspect = match clamped && label != Label::Duplicate {
             true => Some(Suspicion::ModifiedAhead),
-            false => joined.suspicion_of(&message, context.skew_ms),
+            false => self.suspicion(&message, &joined, context.skew_ms),
         };
         let decision = self.decide(message, joined, context, &admission);
         Admitted { decision, label, suspect }
@@ -273,10 +275,7 @@ impl Register {
         if let (true, Some(zip)) = (self.alive, self.zip) {
             self.old.remove(&zip);
         }
-        let mine = match (message, self.upsert) {
-            (Message::Upsert(m), Some(u)) => self.alive && m.version.digest == u.version.digest,
-            _ => false,
-        };
+        let mine = self.alive && is_body_of(&message, self.upsert);
         if mine || (!self.alive && !self.old.is_empty()) {
             if !joined.changed && self.revision < floor {
                 self.revision = fresh;
@@ -289,12 +288,11 @@ impl Register {
                 settle: self.is_unsettled(),
             };
         }
-        match (self.alive, self.upsert, self.zip) {
-            (true, Some(upsert), Some(zip)) if self.old.is_empty() => {
-                Decision::CheckRow { zip, revision: self.revision, digest: upsert.version.digest }
-            }
-            (true, _, _) => Decision::Busy,
-            (false, _, _) => Decision::Settled,
+        let revision = self.revision;
+        match (self.alive, self.zip) {
+            (true, Some(zip)) if self.old.is_empty() => Decision::CheckRow { zip, revision },
+            (true, Some(_) | None) => Decision::Busy,
+            (false, _) => Decision::Settled { revision },
         }
     }
 
@@ -306,12 +304,10 @@ impl Register {
             },
             Message::Delete { sent } => (self.upsert, self.delete.max(Some(sent))),
         };
-        let alive = is_alive(upsert, delete, context);
-        let same_body = match (upsert, self.upsert) {
-            (Some(new), Some(old)) => new.version.digest == old.version.digest,
-            (None, None) => true,
-            _ => false,
-        };
+        // It comes to life only by the message that brings the body, also where a setting changed.
+        let alive =
+            is_alive(upsert, delete, context) && (self.alive || is_body_of(&message, upsert));
+        let same_body = upsert.map(|u| u.version.digest) == self.upsert.map(|u| u.version.digest);
         let changed = alive != self.alive || (alive && !same_body);
         Joined { upsert, delete, alive, changed }
     }
@@ -328,35 +324,55 @@ impl Register {
                 let known = self.upsert.map(|u| u.version);
                 let same = known.is_some_and(|v| v.digest == m.version.digest);
                 let won = joined.upsert.map(|u| u.version) == Some(m.version);
+                let outlives = Some(m.version.sent) > joined.delete;
                 match (same, won) {
                     (true, _) if known == Some(m.version) => Label::Duplicate,
                     (true, false) => Label::Duplicate,
                     (true, true) if self.alive && joined.alive => Label::Unchanged,
                     (_, true) if joined.alive => Label::Applied,
-                    (_, true) if Some(m.version.sent) > joined.delete => Label::Suspect,
-                    (_, true) => Label::Stale,
-                    // The late middle update: it loses, and yet it can only have won before.
-                    (false, false) => Label::Stale,
+                    (false, false) if joined.alive => Label::Stale,
+                    // Newer than the delete, or in the place of one that was: by one clock only.
+                    (_, won) if outlives || (won && self.alive) => Label::Suspect,
+                    (_, true) | (false, false) => Label::Stale,
                 }
             }
         }
     }
 
+    /// Whether the id is to be looked at now. Where the state that is reached disagrees with
+    /// itself, it is found by whichever message reaches it, so in any order of the feed.
+    fn suspicion(&self, message: &Message, joined: &Joined, skew_ms: u64) -> Option<Suspicion> {
+        let deleted = joined.delete?;
+        let upsert = joined.upsert?.version;
+        if self.upsert == joined.upsert && self.delete == joined.delete {
+            let late = match message {
+                Message::Upsert(m) => m.version != upsert && m.version.sent > deleted,
+                Message::Delete { .. } => false,
+            };
+            return (late && !joined.alive).then_some(Suspicion::Outranked);
+        }
+        if upsert.sent > deleted && upsert.modified.0 < deleted.0.saturating_sub(skew_ms) {
+            return Some(Suspicion::ModifiedBeforeDelete);
+        }
+        let killed_by_upsert = self.alive && !joined.alive && self.delete == joined.delete;
+        killed_by_upsert.then_some(Suspicion::Outranked)
+    }
+
     /// Whether a conditional message was already taken: then `If-Match` is not asked again.
     fn is_repeat_of(&self, message: &Message, expected: Revision) -> bool {
-        match (message, self.upsert) {
-            (Message::Upsert(m), Some(u)) => self.alive && m.version.digest == u.version.digest,
-            (Message::Upsert(_), None) => false,
-            (Message::Delete { sent }, _) => {
-                self.delete == Some(*sent) || (!self.alive && self.matched == expected)
+        match message {
+            Message::Upsert(_) => self.alive && is_body_of(message, self.upsert),
+            Message::Delete { sent } => {
+                let consumed = self.matched == expected && expected != Revision(0);
+                self.delete == Some(*sent) || (!self.alive && consumed)
             }
         }
     }
 
     /// A conditional message that holds is newer than all it replaces, on both clocks.
-    fn raise(&mut self, message: Message, expected: Revision) -> Message {
+    fn raise(&mut self, message: Message, expected: Revision, skew_ms: u64) -> Message {
         let upsert = self.upsert.map(|u| u.version);
-        let above = |t: Option<TimeMs>| TimeMs(t.map_or(0, |t| t.0 + 1));
+        let above = |t: Option<TimeMs>| TimeMs(t.map_or(0, |t| t.0.saturating_add(1)));
         let sent = message.sent().max(above(upsert.map(|v| v.sent))).max(above(self.delete));
         match message {
             Message::Delete { .. } => {
@@ -364,8 +380,9 @@ impl Register {
                 Message::Delete { sent }
             }
             Message::Upsert(mut m) => {
-                let known = upsert.map_or(TimeMs(0), |v| v.modified);
-                m.version.modified = m.version.modified.max(known);
+                let replaced = upsert.map_or(TimeMs(0), |v| v.modified);
+                let credible = TimeMs(self.delete.map_or(0, |d| d.0.saturating_sub(skew_ms)));
+                m.version.modified = m.version.modified.max(replaced).max(credible);
                 m.version.sent = sent;
                 Message::Upsert(m)
             }
@@ -381,12 +398,12 @@ struct Joined {
     changed: bool,
 }
 
-impl Joined {
-    fn suspicion_of(&self, message: &Message, skew_ms: u64) -> Option<Suspicion> {
-        let Message::Upsert(m) = message else { return None };
-        let (Some(u), Some(d)) = (self.upsert, self.delete) else { return None };
-        let disagree = u.version.sent > d && u.version.modified.0 < d.0.saturating_sub(skew_ms);
-        (disagree && u.version == m.version).then_some(Suspicion::ModifiedBeforeDelete)
+/// Whether the message carries the body that `upsert` stands for: it, or a copy with another
+/// `sent`. The digest covers ZIP, `modified` and body, so either may write the row.
+fn is_body_of(message: &Message, upsert: Option<Upsert>) -> bool {
+    match message {
+        Message::Upsert(m) => upsert.is_some_and(|u| u.version.digest == m.version.digest),
+        Message::Delete { .. } => false,
     }
 }
 
