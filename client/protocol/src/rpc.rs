@@ -352,6 +352,8 @@ pub struct HelloAnswer {
     pub address: String,
     /// The cluster it belongs to; `None` when pristine.
     pub cluster: Option<ClusterId>,
+    /// It is about to send the asker [`Form`]: wait for it.
+    pub invites: bool,
     /// Why it would not form a cluster with the asker, if so.
     pub objection: Option<String>,
 }
@@ -361,6 +363,49 @@ pub struct HelloAnswer {
 pub struct Form {
     /// The first map.
     pub map: Map,
+}
+
+/// `POST /rpc/status`: this node and its replicas; answered by [`NodeStatus`].
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub struct GetStatus {
+    /// Whether content hashes are wanted; they read everything.
+    pub with_hashes: bool,
+}
+
+/// Answer to [`GetStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NodeStatus {
+    /// Who answers.
+    pub node: NodeId,
+    /// Its replicas, ordered by shard.
+    pub replicas: Vec<ReplicaStatus>,
+    /// Median distance of its clock to its peers' clocks, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// Whether it refuses writes because its disk is nearly full.
+    pub read_only: bool,
+    /// Fsyncs since it started.
+    pub fsyncs: u64,
+}
+
+/// `POST /rpc/transfer`: hand the leadership of a shard to another node.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub struct Transfer {
+    /// The shard, led by the node that is asked.
+    pub shard: ShardId,
+    /// Who is to lead.
+    pub to: NodeId,
+}
+
+/// `POST /rpc/replace-replica`: rebuild a lost or damaged replica while the shard serves. Asked
+/// of the shard's leader.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub struct ReplaceReplica {
+    /// The shard.
+    pub shard: ShardId,
+    /// The replica to give up.
+    pub replica: ReplicaId,
+    /// Where the fresh one is to live.
+    pub on: NodeId,
 }
 
 /// One replica's state, for `cluster status` and the content check.
@@ -384,4 +429,6 @@ pub struct ReplicaStatus {
     pub seq: Seq,
     /// What fenced it.
     pub fault: Option<String>,
+    /// Hash over the replicated state and the index it was taken at, where asked for.
+    pub content: Option<(u64, u128)>,
 }

@@ -24,8 +24,13 @@ impl Slot {
 
     /// The slot of any bytes, for instance of a queue message's id.
     pub fn of(bytes: &[u8]) -> Slot {
-        Slot((xxh3_64(bytes) >> 48) as u16)
+        Slot((hash(bytes) >> 48) as u16)
     }
+}
+
+/// `xxh3_64`: for placement and for checks against accidents, never against attackers.
+pub fn hash(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
 }
 
 /// Slots `first..=last`, never empty.
