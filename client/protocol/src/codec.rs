@@ -1,7 +1,11 @@
 //! The one place that knows bincode: versions, limits, and no byte left over.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Decode, Encode};
+
+use crate::{ListingId, Zip};
 
 /// Version of every encoded message; a peer of another version is refused.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -90,5 +94,49 @@ fn whole<T>(
             Err(CodecError::Truncated { bytes: total })
         }
         Err(e) => Err(CodecError::Malformed { reason: e.to_string() }),
+    }
+}
+
+// Decoded by hand, because what a peer or a disk says is checked like what a user says.
+impl<Context> Decode<Context> for ListingId {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let text = String::decode(decoder)?;
+        ListingId::try_new(&text).map_err(|e| DecodeError::OtherString(e.to_string()))
+    }
+}
+
+bincode::impl_borrow_decode!(ListingId);
+
+impl<Context> Decode<Context> for Zip {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u32::decode(decoder)? {
+            0 => {
+                let digits = <[u8; 5]>::decode(decoder)?;
+                match digits.iter().all(u8::is_ascii_digit) {
+                    true => Ok(Zip::Code(digits)),
+                    false => Err(DecodeError::Other("a ZIP is five digits")),
+                }
+            }
+            1 => Ok(Zip::Unknown),
+            _ => Err(DecodeError::Other("a ZIP is a code or unknown")),
+        }
+    }
+}
+
+bincode::impl_borrow_decode!(Zip);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_sends_is_checked_like_what_a_user_sends() {
+        for zip in [Zip::Code(*b"94110"), Zip::Unknown] {
+            assert_eq!(decode(&encode(&zip)), Ok(zip));
+        }
+        assert!(decode::<Zip>(&encode(&Zip::Code([0xff; 5]))).is_err());
+        assert!(decode::<ListingId>(&encode(&"a\0b")).is_err());
+        let id = ListingId::try_new("ACT1").expect("an id");
+        assert_eq!(decode(&encode(&id)), Ok(id));
     }
 }

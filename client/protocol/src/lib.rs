@@ -6,12 +6,16 @@
 //! 3. [`op`]: the operations that a shard applies, and their answers; [`codec`]: their bytes.
 //! 4. [`coordination`]: carrying one message through; [`read_by_id`]: reading one listing.
 //! 5. [`map`]: which shard lives where.
-//! 6. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
-//! 7. [`oracle`]: the register's rule once more, naively, for tests to compare with.
+//! 6. [`listing`]: from raw JSON to what the store moves; [`frame`]: compressed bodies.
+//! 7. [`token`]: where a reader of changes stands.
+//! 8. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
+//! 9. [`oracle`]: the register's rule once more, naively, for tests to compare with.
 
 pub mod codec;
 pub mod coordination;
+pub mod frame;
 pub mod id;
+pub mod listing;
 pub mod map;
 pub mod op;
 pub mod oracle;
@@ -21,6 +25,7 @@ pub mod register;
 pub mod row;
 pub mod rpc;
 pub mod slot;
+pub mod token;
 pub mod zip;
 
 pub use id::{Digest, ListingId, NodeId, ReplicaId, Revision, Seq, ShardId, TimeMs};

@@ -19,7 +19,10 @@ pub enum Blame {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $blame:ident, $title:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $text:literal, $status:literal, $blame:ident, $title:literal;
+    )*) => {
         /// A stable problem code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {

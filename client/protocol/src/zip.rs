@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use bincode::{Decode, Encode};
+use bincode::Encode;
 
 /// Five digits, or `unknown` for a listing whose postal code is missing or garbage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 pub enum Zip {
     /// ASCII digits, as printed.
     Code([u8; 5]),
