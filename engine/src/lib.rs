@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What a node keeps: the state of its shards.
+//!
+//! Reading order:
+//! 1. [`command`]: the payload of a log entry; [`system`]: what the system shard is told.
+//! 2. [`store`]: the state that applying entries builds, and everything read from it.
+//! 3. [`error`]: why the store stops.
+
+pub mod command;
+pub mod error;
+pub mod store;
+pub mod system;

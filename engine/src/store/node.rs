@@ -1,0 +1,164 @@
+//! The store of a node: opens the database, hands out its shards.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use platbook_protocol::{ReplicaId, ShardId, SlotRange};
+
+use super::config::StoreConfig;
+use super::db::Db;
+use super::shard::{Inner, ShardStore};
+use crate::error::StoreError;
+
+const DB_DIR: &str = "db";
+const INCOMING_DIR: &str = "incoming";
+
+/// One RocksDB, shared by all shards of the node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What shards share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) db: Db,
+    pub(super) incoming: PathBuf,
+    pub(super) totals: Totals,
+    shards: Mutex<BTreeMap<ShardId, Weak<Inner>>>,
+}
+
+/// Counted since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) batches: AtomicU64,
+    pub(super) batch_bytes: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) operations: AtomicU64,
+    pub(super) changes: AtomicU64,
+    pub(super) installs: AtomicU64,
+}
+
+/// What the store counts, and what RocksDB says about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Batches written since the start.
+    pub batches: u64,
+    /// Their bytes.
+    pub batch_bytes: u64,
+    /// Entries applied since the start.
+    pub entries: u64,
+    /// Operations applied since the start.
+    pub operations: u64,
+    /// Changes made since the start.
+    pub changes: u64,
+    /// Snapshots installed since the start.
+    pub installs: u64,
+    /// Bytes not yet flushed.
+    pub memtable_bytes: u64,
+    /// Bytes in the block cache.
+    pub cache_bytes: u64,
+    /// Bytes in files.
+    pub file_bytes: u64,
+    /// Bytes that compactions have yet to rewrite.
+    pub compaction_debt_bytes: u64,
+    /// Bytes a second that writes are slowed down to; 0 for no limit.
+    pub write_rate_max: u64,
+    /// Whether writes are stopped.
+    pub writes_stopped: bool,
+    /// Snapshots that keep old values alive.
+    pub snapshots: u64,
+    /// Errors of flushes and compactions.
+    pub background_errors: u64,
+}
+
+impl Store {
+    /// Opens or creates the store, and clears what an interrupted installation left behind.
+    pub fn open(config: StoreConfig) -> Result<Store, StoreError> {
+        let incoming = config.path.join(INCOMING_DIR);
+        if incoming.exists() {
+            fs::remove_dir_all(&incoming).map_err(io("clear", &incoming))?;
+        }
+        fs::create_dir_all(&incoming).map_err(io("create", &incoming))?;
+        let db = Db::open(&config, &config.path.join(DB_DIR))?;
+        let shared = Shared { db, incoming, totals: Totals::default(), shards: Mutex::default() };
+        Ok(Store { shared: Arc::new(shared) })
+    }
+
+    /// The state of a shard; empty for a new one. `slots` is `None` for the system shard. Fails if
+    /// what is on disk belongs to another replica: [`Store::destroy`] removes it.
+    pub fn shard(
+        &self,
+        shard: ShardId,
+        slots: Option<SlotRange>,
+        replica: ReplicaId,
+    ) -> Result<ShardStore, StoreError> {
+        let mut shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inner) = shards.get(&shard).and_then(Weak::upgrade) {
+            return match inner.slots == slots && inner.replica == replica {
+                true => Ok(ShardStore { inner }),
+                false => Err(StoreError::AlreadyOpen { shard }),
+            };
+        }
+        let inner = Arc::new(Inner::open(Arc::clone(&self.shared), shard, slots, replica)?);
+        shards.insert(shard, Arc::downgrade(&inner));
+        Ok(ShardStore { inner })
+    }
+
+    /// Removes all that is kept of a shard, whichever replica it belonged to.
+    pub fn destroy(&self, shard: ShardId, slots: Option<SlotRange>) -> Result<(), StoreError> {
+        self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+        super::shard::destroy(&self.shared.db, shard, slots)
+    }
+
+    /// Makes everything applied so far durable, for all shards.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.shared.db.flush()
+    }
+
+    /// Flushes and stops background work. Reads still work; applying must have ended.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.shared.db.flush()?;
+        self.shared.db.stop_background_work();
+        Ok(())
+    }
+
+    /// Why RocksDB no longer flushes or compacts, if so: the node must not go on.
+    pub fn background_error(&self) -> Option<String> {
+        match self.shared.db.property("rocksdb.background-errors") {
+            0 => None,
+            count => Some(format!("{count} background errors, see the LOG file of the database")),
+        }
+    }
+
+    /// What the store counts, and what RocksDB says about itself.
+    pub fn counters(&self) -> Counters {
+        let Shared { db, totals, .. } = &*self.shared;
+        let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            batches: total(&totals.batches),
+            batch_bytes: total(&totals.batch_bytes),
+            entries: total(&totals.entries),
+            operations: total(&totals.operations),
+            changes: total(&totals.changes),
+            installs: total(&totals.installs),
+            memtable_bytes: db.property("rocksdb.cur-size-all-mem-tables"),
+            cache_bytes: db.cache_used_bytes(),
+            file_bytes: db.property("rocksdb.total-sst-files-size"),
+            compaction_debt_bytes: db.property("rocksdb.estimate-pending-compaction-bytes"),
+            write_rate_max: db.property("rocksdb.actual-delayed-write-rate"),
+            writes_stopped: db.property("rocksdb.is-write-stopped") != 0,
+            snapshots: db.property("rocksdb.num-snapshots"),
+            background_errors: db.property("rocksdb.background-errors"),
+        }
+    }
+}
+
+/// The error for a file operation.
+pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = path.to_path_buf();
+    move |source| StoreError::Io { action, path, source }
+}
