@@ -5,6 +5,7 @@
 //! commands share; then one module a group of commands.
 
 mod command;
+mod demo;
 mod logging;
 mod output;
 mod parent;
