@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -133,7 +133,7 @@ impl Layers<'_> {
         }
         let all: Vec<(&str, &Value)> = inherited.iter().chain(&own).copied().collect();
         for (key, value) in &all {
-            if flags(&command).any(|flag| flag == *key) {
+            if flag(&command, key).is_some() {
                 command = self.default(command, key, value)?;
             }
         }
@@ -149,18 +149,17 @@ impl Layers<'_> {
 
     fn default(&self, command: Command, key: &str, value: &Value) -> Result<Command, Error> {
         let bad = || Error::BadValue { path: self.path.clone(), key: key.to_string() };
+        let arg = flag(&command, key).expect("looked up by the caller");
+        let (id, is_list) = (arg.get_id().clone(), matches!(arg.get_action(), ArgAction::Append));
         let values: Vec<String> = match value {
             Value::Array(values) => values.iter().map(scalar).collect::<Option<_>>(),
             one => scalar(one).map(|text| vec![text]),
         }
         .ok_or_else(bad)?;
-        let list = command
-            .get_arguments()
-            .any(|arg| arg.get_id() == key && matches!(arg.get_action(), ArgAction::Append));
-        if values.len() != 1 && !list {
+        if values.len() != 1 && !is_list {
             return Err(bad());
         }
-        Ok(command.mut_arg(key, |arg| arg.required(false).default_values(values)))
+        Ok(command.mut_arg(id, |arg| arg.required(false).default_values(values)))
     }
 
     fn unknown(&self, place: &str, key: &str) -> Error {
@@ -180,12 +179,13 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// Whether the command or one below it has this flag.
 fn knows(command: &Command, key: &str) -> bool {
-    flags(command).any(|flag| flag == key) || command.get_subcommands().any(|sub| knows(sub, key))
+    flag(command, key).is_some() || command.get_subcommands().any(|sub| knows(sub, key))
 }
 
-fn flags(command: &Command) -> impl Iterator<Item = &str> {
-    let has_key = |arg: &&clap::Arg| arg.get_long().is_some() && arg.get_id() != "config";
-    command.get_arguments().filter(has_key).map(|arg| arg.get_id().as_str())
+/// The flag that a key means: `queue_url` or `queue-url` is `--queue-url`.
+fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    let key = key.replace('_', "-");
+    command.get_arguments().find(|arg| arg.get_long() == Some(&key) && key != "config")
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_table_counts_for_its_command() {
-        let file = "log = \"warn\"\n[version]\noutput = \"json\"";
+        let file = "log = \"warn\"\nlog-format = \"text\"\n[version]\noutput = \"json\"";
         let cli = with_file(file, &["version"]).expect("fine").cli;
         assert_eq!(cli.logging.log, "warn");
         assert!(format!("{:?}", cli.command).contains("Json"), "{:?}", cli.command);

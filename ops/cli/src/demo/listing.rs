@@ -135,7 +135,7 @@ fn features(sale: &Sale, chance: &mut Chance) -> Value {
     json!({
         "WaterfrontYN": sale.waterfront,
         "WaterfrontFeatures": if sale.waterfront { vec!["Bank-Low"] } else { Vec::new() },
-        "View": if sale.view > 0 { some(&["Lake", "Mountain", "Sound", "City"], 3) } else { vec![] },
+        "View": if sale.view > 0 { some(&VIEWS, 3) } else { Vec::new() },
         "Appliances": some(&["Dishwasher", "Disposal", "Microwave", "Range", "Refrigerator"], 5),
         "InteriorFeatures": some(&INTERIOR, 8),
         "ExteriorFeatures": some(&["Deck", "Patio", "Fenced-Fully", "Outbuildings"], 3),
@@ -214,6 +214,7 @@ fn remarks(facts: &Facts<'_>, chance: &mut Chance) -> Value {
     })
 }
 
+const VIEWS: [&str; 4] = ["Lake", "Mountain", "Sound", "City"];
 const CONDITIONS: [&str; 5] = ["Fixer", "Fair", "Average", "Good", "Very Good"];
 const GROUNDS: [&str; 5] = ["Heights", "Park", "Ridge", "Meadows", "Landing"];
 const STREETS: [&str; 12] = [
