@@ -108,20 +108,26 @@ impl Cluster {
         Ok(())
     }
 
-    /// An error if a process has ended that was not killed on purpose.
+    /// An error if a process has ended other than by [`Cluster::kill_node`].
     pub fn check(&mut self) -> Result<(), Error> {
         let servers = [&mut self.feed, &mut self.router, &mut self.ingest];
-        self.nodes.iter_mut().chain(servers).try_for_each(Process::check)
+        let nodes = self.nodes.iter_mut().filter(|node| !node.is_killed());
+        nodes.chain(servers).try_for_each(Process::check)
     }
 
     /// SIGKILL to one node, while the others go on.
-    pub async fn kill_node(&mut self, at: usize) -> Result<(), Error> {
-        self.nodes[at].kill().await
+    pub fn kill_node(&mut self, at: usize) -> Result<(), Error> {
+        self.nodes[at].kill()
+    }
+
+    /// Starts a killed node again; [`Cluster::ready`] tells when it serves.
+    pub fn start_node(&mut self, at: usize) -> Result<(), Error> {
+        self.nodes[at].start_again()
     }
 
     /// Starts a killed node again and waits until it is ready.
     pub async fn restart_node(&mut self, at: usize) -> Result<(), Error> {
-        self.nodes[at].start_again()?;
+        self.start_node(at)?;
         ready(&mut self.nodes[at], &self.node_addresses[at]).await
     }
 

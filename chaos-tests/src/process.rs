@@ -2,15 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
 
-use crate::Error;
+use crate::{Error, wait};
 
 /// Tells a `platbook` process whose part it is, so that the kernel ends them together.
 const PARENT: &str = "PLATBOOK_PARENT";
@@ -32,7 +32,7 @@ pub struct Program {
     pub logs: PathBuf,
 }
 
-/// A started process. Dropping it kills it.
+/// A started process. Dropping it kills it and waits until it is gone.
 ///
 /// Must be started from a thread that lives as long as the process shall (the main thread, a test's
 /// thread, a runtime's worker): the kernel counts the starting *thread* as the parent.
@@ -40,6 +40,7 @@ pub struct Program {
 pub struct Process {
     program: Program,
     child: Child,
+    is_killed: bool,
 }
 
 impl Process {
@@ -58,10 +59,9 @@ impl Process {
             .stderr(Stdio::from(log))
             // Ctrl-C is for the parent, which ends its children in order.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .map_err(|source| Error::Start { name: program.name.clone(), source })?;
-        Ok(Process { program, child })
+        Ok(Process { program, child, is_killed: false })
     }
 
     /// The name it was started under.
@@ -79,14 +79,20 @@ impl Process {
         match self.child.try_wait() {
             Ok(Some(status)) => Err(self.ended(status)),
             Ok(None) => Ok(()),
-            Err(source) => Err(Error::Signal { name: self.program.name.clone(), source }),
+            Err(source) => Err(self.unsignalled(source)),
         }
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub async fn kill(&mut self) -> Result<(), Error> {
-        let failed = |source| Error::Signal { name: self.program.name.clone(), source };
-        self.child.kill().await.map_err(failed)
+    pub fn kill(&mut self) -> Result<(), Error> {
+        self.is_killed = true;
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        ended.map(|_| ()).map_err(|source| self.unsignalled(source))
+    }
+
+    /// Whether it was ended by [`Process::kill`].
+    pub fn is_killed(&self) -> bool {
+        self.is_killed
     }
 
     /// Starts it again, with the same arguments, after it has ended.
@@ -96,34 +102,42 @@ impl Process {
     }
 
     /// SIGSTOP: alive, but silent.
-    pub fn pause(&self) -> Result<(), Error> {
+    pub fn pause(&mut self) -> Result<(), Error> {
         self.signal(Signal::SIGSTOP)
     }
 
     /// SIGCONT.
-    pub fn resume(&self) -> Result<(), Error> {
+    pub fn resume(&mut self) -> Result<(), Error> {
         self.signal(Signal::SIGCONT)
     }
 
     /// SIGTERM, and waits for the drain; SIGKILL when it takes longer than `longest`.
     pub async fn terminate(&mut self, longest: Duration) -> Result<ExitStatus, Error> {
         self.signal(Signal::SIGTERM)?;
-        let name = self.program.name.clone();
-        let failed = |source| Error::Signal { name, source };
-        match tokio::time::timeout(longest, self.child.wait()).await {
-            Ok(status) => status.map_err(failed),
-            Err(_) => {
-                self.kill().await?;
-                self.child.wait().await.map_err(failed)
+        let what = format!("{} has ended", self.program.name);
+        let ended = wait::until(&what, longest, async || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(Ok(status)),
+            Ok(None) => Err("it drains"),
+            Err(source) => Ok(Err(self.unsignalled(source))),
+        });
+        match ended.await {
+            Ok(status) => status,
+            Err(late) => {
+                self.kill()?;
+                Err(late)
             }
         }
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), Error> {
-        // None once it was waited for: then the number may be another process's.
-        let Some(pid) = self.child.id() else { return Ok(()) };
-        kill(Pid::from_raw(pid.cast_signed()), signal)
-            .map_err(|e| Error::Signal { name: self.program.name.clone(), source: e.into() })
+    fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+        // Once it was waited for, the number may be another process's.
+        self.check()?;
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal)
+            .map_err(|errno| self.unsignalled(errno.into()))
+    }
+
+    fn unsignalled(&self, source: std::io::Error) -> Error {
+        Error::Signal { name: self.program.name.clone(), source }
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
@@ -133,6 +147,13 @@ impl Process {
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         Error::Ended { name: self.program.name.clone(), status, log, tail }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, and then there is nothing to do.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 

@@ -15,7 +15,8 @@ pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 pub enum WriterKind {
     /// On its own thread: production.
     Thread,
-    /// As a task of the runtime that opens the log: simulation, where threads are not deterministic.
+    /// As a task of the runtime that opens the log: simulation, where threads are not
+    /// deterministic.
     Task,
 }
 

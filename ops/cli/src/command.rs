@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{logging, version};
+use crate::{demo, logging, shutdown, version};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -25,14 +25,23 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Versions of this build, of its protocol and of its formats
     Version(version::VersionArgs),
+    #[command(hide = true)]
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command that was asked for.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
-    let Invocation { cli, .. } = invocation;
+    let Invocation { cli } = invocation;
     logging::start(&cli.logging)?;
     match cli.command {
         Command::Version(args) => version::run(&args),
+        Command::Demo(args) => shutdown::serve(|stop| async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(()),
+                ended = demo::run(args) => ended,
+            }
+        }),
     }
 }
 

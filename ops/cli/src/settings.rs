@@ -2,21 +2,16 @@
 //!
 //! The values of the file become the defaults of the flags, so clap itself does the layering and
 //! `--help` shows what holds. A key at the top counts for every command that knows it, a key in a
-//! table named like a command for that command only. What has no flag (limits) stands in a table
-//! inside the command's, and is read by [`Invocation::table`].
+//! table named like a command for that command only.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
-use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::command::Cli;
-
-/// Tables inside a command's table that hold what has no flag.
-const TABLES_WITHOUT_FLAGS: [&str; 1] = ["limits"];
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -40,33 +35,12 @@ pub(crate) enum Error {
     /// A value that cannot be a flag's.
     #[error("{}: `{key}` must be a string, a number, a boolean or a list of them", path.display())]
     BadValue { path: PathBuf, key: String },
-    /// A table without flags that does not fit.
-    #[error("{}: in `{table}`: {message}", path.display())]
-    BadTable { path: PathBuf, table: String, message: String },
 }
 
 /// A parsed command line and the file below it.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) cli: Cli,
-    path: PathBuf,
-    file: Table,
-}
-
-impl Invocation {
-    /// Reads the table `a.b.c` of the file, which has no flags; defaults where it is missing.
-    pub(crate) fn table<T: DeserializeOwned + Default>(&self, table: &str) -> Result<T, Error> {
-        let mut at = Some(&self.file);
-        for part in table.split('.') {
-            at = at.and_then(|found| found.get(part)).and_then(Value::as_table);
-        }
-        let Some(found) = at else { return Ok(T::default()) };
-        T::deserialize(found.clone()).map_err(|error| Error::BadTable {
-            path: self.path.clone(),
-            table: table.to_string(),
-            message: error.message().to_string(),
-        })
-    }
 }
 
 /// Reads the command line, and the file it names.
@@ -75,7 +49,7 @@ pub(crate) fn read(argv: Vec<OsString>) -> Result<Invocation, Error> {
     let file = if path.as_os_str().is_empty() { Table::new() } else { load(&path)? };
     let command = Layers { path: &path }.lay_under(Cli::command(), &file, &[], "")?;
     let cli = Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?;
-    Ok(Invocation { cli, path, file })
+    Ok(Invocation { cli })
 }
 
 /// `--config` is needed before the rest can be parsed.
@@ -126,8 +100,7 @@ impl Layers<'_> {
             }
         }
         for (key, _) in section.iter().filter(|(_, value)| value.is_table()) {
-            let is_leaf = names.is_empty() && TABLES_WITHOUT_FLAGS.contains(&key.as_str());
-            if !names.contains(key) && !is_leaf {
+            if !names.contains(key) {
                 return Err(self.unknown(place, key));
             }
         }

@@ -2,7 +2,8 @@
 //! and every ZIP checked against an answer that was computed independently.
 //!
 //! Reading order: [`sales`] (the data), [`plan`] (what happens), [`listing`] and [`messages`] (what
-//! is sent), [`oracle`] (what must be found).
+//! is sent), [`oracle`] (what must be found), [`run`] (start to end, with [`queue`] and
+//! [`screen`]).
 
 mod calendar;
 mod chance;
@@ -10,4 +11,9 @@ mod listing;
 mod messages;
 mod oracle;
 mod plan;
+mod queue;
+mod run;
 mod sales;
+mod screen;
+
+pub(crate) use run::{DemoArgs, run};
