@@ -56,6 +56,6 @@ pub(crate) fn deleted_twice() -> Config {
 
 /// The update is newer for the operator, and older than the delete for the queue.
 pub(crate) fn late_update_kills() -> Config {
-    let messages = [upsert(36, 50, 0, 1), delete(40), upsert(39, 35, 1, 2)];
+    let messages = [upsert(38, 50, 0, 1), delete(40), upsert(39, 30, 1, 2)];
     Config::new("late update kills", &messages)
 }

@@ -1,5 +1,4 @@
-//! What the system shard keeps: the map of the cluster, and bytes whose meaning is others'
-//! business.
+//! What the system shard keeps: the map of the cluster, and bytes whose meaning is others' business.
 
 use platbook_protocol::map::{ClusterId, Map, Node, Replica, Shard};
 use platbook_protocol::{NodeId, ReplicaId, ShardId, Slot, SlotRange};

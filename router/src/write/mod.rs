@@ -1,0 +1,14 @@
+//! Carrying messages through: from the bytes of a request to the verdict on each message.
+//!
+//! 1. [`edge`]: parses, minifies and compresses, off the reactor.
+//! 2. [`flight`]: one message on its way; what its failures mean. No I/O.
+//! 3. [`wave`]: many messages at a time, their steps handed to the shards' gatherers.
+//! 4. [`lines`]: lines of a bulk request; [`tally`]: what became of them.
+
+pub(crate) mod edge;
+pub(crate) mod flight;
+pub(crate) mod lines;
+pub(crate) mod tally;
+pub(crate) mod wave;
+
+pub(crate) use flight::{Delivery, Ending};
