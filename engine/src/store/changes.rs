@@ -37,10 +37,12 @@ impl ShardStore {
 
     /// The log index of the entry that made change `seq`, if its effects are still here.
     pub fn index_of_change(&self, seq: Seq) -> Result<Option<u64>, StoreError> {
+        // Read first: what is applied later is in the cursor or not, but nothing of this is missing.
+        let newest = self.applied().seq;
         let range = key::effects_range(self.inner.shard, 0, u64::MAX);
         let mut cursor = self.inner.db().cursor(&range.lower, &range.upper, Access::Serve)?;
         let Some((mut low, first)) = first_seq_here(cursor.entry())? else { return Ok(None) };
-        if seq < first || seq > self.applied().seq {
+        if seq < first || seq > newest {
             return Ok(None);
         }
         cursor.seek_to_last()?;

@@ -102,6 +102,13 @@ impl Db {
         self.inner.db.flush().map_err(failed("flush"))
     }
 
+    /// Waits until no flush or compaction runs.
+    #[cfg(test)]
+    pub(super) fn wait_for_background_work(&self) -> Result<(), StoreError> {
+        let options = rocksdb::WaitForCompactOptions::default();
+        self.inner.db.wait_for_compact(&options).map_err(failed("wait for compactions"))
+    }
+
     /// Stops flushes and compactions; reads still work.
     pub(super) fn stop_background_work(&self) {
         self.inner.db.cancel_all_background_work(true);

@@ -30,6 +30,7 @@ static NEXT_DIR: AtomicU64 = AtomicU64::new(0);
 pub struct Installer {
     shard: ShardStore,
     dir: Dir,
+    file_bytes_max: u64,
     buffer: Vec<u8>,
     frames: u64,
     head_seen: bool,
@@ -56,12 +57,17 @@ struct OpenFile {
 impl ShardStore {
     /// Starts to receive a snapshot of this shard.
     pub fn install(&self) -> Result<Installer, StoreError> {
+        self.install_in_files_of(FILE_BYTES_MAX)
+    }
+
+    pub(super) fn install_in_files_of(&self, file_bytes_max: u64) -> Result<Installer, StoreError> {
         let number = NEXT_DIR.fetch_add(1, Ordering::Relaxed);
         let path = self.inner.shared.incoming.join(format!("{}-{number}", self.inner.shard));
         fs::create_dir_all(&path).map_err(io("create", &path))?;
         Ok(Installer {
             shard: self.clone(),
             dir: Dir { path },
+            file_bytes_max,
             buffer: Vec::new(),
             frames: 0,
             head_seen: false,
@@ -207,7 +213,7 @@ impl Installer {
 
     /// Ends a file that has grown large enough at the key to be written next.
     fn split_before(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        match self.open.take_if(|open| open.file.bytes() >= FILE_BYTES_MAX) {
+        match self.open.take_if(|open| open.file.bytes() >= self.file_bytes_max) {
             Some(open) => {
                 let range = open.range.clone();
                 self.end(open, bytes)?;

@@ -335,6 +335,16 @@ pub(super) fn slots_range(slots: SlotRange) -> KeyRange {
     KeyRange { lower, upper }
 }
 
+/// The key ranges that hold what is replicated, in order: without the effects, which are many.
+/// [`Key::is_local`] tells what else is not.
+pub(super) fn replicated_ranges(shard: ShardId, slots: Option<SlotRange>) -> Vec<KeyRange> {
+    let KeyRange { lower, upper } = shard_range(shard);
+    let effects = effects_range(shard, 0, u64::MAX);
+    let scope =
+        [KeyRange { lower, upper: effects.lower }, KeyRange { lower: effects.upper, upper }];
+    scope.into_iter().chain(slots.map(slots_range)).collect()
+}
+
 /// The key ranges of a shard, in order.
 pub(super) fn ranges_of(shard: ShardId, slots: Option<SlotRange>) -> Vec<KeyRange> {
     std::iter::once(shard_range(shard)).chain(slots.map(slots_range)).collect()

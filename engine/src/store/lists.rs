@@ -128,9 +128,9 @@ impl ShardStore {
                 cursor.advance()?;
                 continue;
             }
-            // Behind the list of this slot: to the list of the slot found, or of the next.
+            // Outside the list of this slot: to the list of the slot found, or of the next.
             let slot = key::slot_of(bytes).unwrap_or(slots.last);
-            let next = match bytes < list.range(slot).lower.as_slice() {
+            let next = match bytes < list.range(slot).upper.as_slice() {
                 true => Some(slot),
                 false => slot.0.checked_add(1).map(Slot),
             };

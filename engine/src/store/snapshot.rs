@@ -7,9 +7,13 @@ use super::Position;
 use super::db::{Access, Cursor, KeyValue, Snapshot};
 use super::key::{self, Key, KeyRange};
 use super::shard::{ShardStore, read_at};
-use super::stream::{Frame, push_entry};
+use super::stream::{Frame, PAYLOAD_BYTES_MAX, push_entry};
 use super::value::state::{Membership, State};
 use crate::error::StoreError;
+
+/// Most bytes in a chunk, unless one entry is larger; receivers believe ten times as much.
+const CHUNK_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(10 * CHUNK_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 
 /// A shard's replicated state at one position, to be streamed to another replica.
 pub struct ShardSnapshot {
@@ -43,7 +47,7 @@ impl ShardStore {
             slots,
             position: state.position,
             membership: membership.map(|m| (m.position, m.bytes)),
-            walk: Walk::new(snapshot, key::ranges_of(shard, slots)),
+            walk: Walk::new(snapshot, key::replicated_ranges(shard, slots)),
             stage: Stage::Head,
             entries: 0,
             bytes: 0,
@@ -106,6 +110,7 @@ impl ShardSnapshot {
 
     fn next_entries(&mut self, bytes_max: usize) -> Result<Vec<u8>, StoreError> {
         let mut payload = Vec::new();
+        let bytes_max = bytes_max.min(CHUNK_BYTES_MAX);
         while payload.is_empty() || payload.len() < bytes_max {
             let Some((key, value)) = self.walk.entry()? else { break };
             push_entry(&mut payload, key, value);

@@ -1,6 +1,13 @@
 //! The store as a whole. What one layout or rule does is tested in its own file.
 
 mod apply;
+mod feed;
+mod lists;
+mod model;
+mod recovery;
+mod scan;
+mod snapshot;
+mod sweep;
 mod system;
 
 use platbook_protocol::op::{Body, Op, OpList, OpOutcome, Stamp};
