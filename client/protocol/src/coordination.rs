@@ -164,6 +164,13 @@ impl Coordination {
         Coordination { admission, label: None, readmits: 0, stage: Stage::Admit }
     }
 
+    /// After [`Verdict::Busy`]: starts over at once, where the driver would rather wait than leave
+    /// the message in the queue. It keeps its label, and the condition is not asked again.
+    pub fn start_over(&mut self) {
+        self.readmits = 0;
+        self.stage = Stage::Admit;
+    }
+
     /// What the sweeper does for a register that nobody settled; `None` if nothing is left to do.
     /// Where the register holds no body and the row was never written, it comes to a
     /// [`Step::Write`] that cannot be carried out: the id is half written.

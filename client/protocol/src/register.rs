@@ -205,21 +205,27 @@ impl Register {
             return Admitted::plain(Decision::TooOld, Label::Stale);
         }
         let (mut message, clamped) = clamp(admission.message, context.skew_ms);
-        if let Some(expected) = admission.if_match
-            && !self.is_repeat_of(&message, expected)
-        {
+        let mut is_repeat = false;
+        if let Some(expected) = admission.if_match {
+            is_repeat = self.is_repeat_of(&message, expected);
             let revision = self.revision;
-            if !self.alive || revision != expected {
+            if !is_repeat && (!self.alive || revision != expected) {
                 let decision = Decision::PreconditionFailed { revision };
                 return Admitted::plain(decision, Label::Stale);
             }
-            message = self.raise(message, expected, context.skew_ms);
+            if !is_repeat {
+                message = self.raise(message, expected, context.skew_ms);
+            }
         }
         if self.is_unknown() {
             self.revision = context.shard_floor;
         }
         let joined = self.join(message, context);
-        let label = self.label(&message, &joined);
+        let label = match is_repeat {
+            // Its clocks were raised, so by them alone it would look older than itself.
+            true => Label::Duplicate,
+            false => self.label(&message, &joined),
+        };
         let suspect = match clamped && label != Label::Duplicate {
             true => Some(Suspicion::ModifiedAhead),
             false => self.suspicion(&message, &joined, context.skew_ms),

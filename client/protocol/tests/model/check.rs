@@ -2,7 +2,7 @@
 
 use platbook_protocol::row::Row;
 
-use crate::config::Config;
+use crate::config::{Config, FRESH};
 use crate::steps::{body_of, index};
 use crate::world::{Action, Fortune, Violation, World};
 
@@ -27,6 +27,10 @@ impl World {
             != (fate.upsert, fate.delete, fate.alive)
         {
             return Err(Violation::RegisterIsWrong);
+        }
+        let is_old = register.upsert.is_some_and(|u| u.version.sent < FRESH);
+        if self.collected && register.alive && is_old {
+            return Err(Violation::Revived);
         }
         let home = register.zip.filter(|_| register.alive).map(index);
         let elsewhere = (0..self.rows.len())
@@ -108,7 +112,7 @@ impl World {
         let register = &self.register;
         let steps: Vec<_> = self.routers.iter().flatten().map(|c| c.coordination.next()).collect();
         format!(
-            "alive={} zip={:?} rev={:x} died={:x} old={:?} held={} rows={:?} horizon={:x} \
+            "alive={} zip={:?} rev={:x} died={:x} old={:?} held={} rows={:?} horizons={:?} \
              fortunes={:?} steps={steps:?} reader={:?}",
             register.alive,
             register.zip,
@@ -117,7 +121,7 @@ impl World {
             register.old,
             register.held,
             self.rows,
-            self.horizon.0,
+            self.horizons,
             self.fortunes,
             self.reader.as_ref().map(|r| r.read.next()),
         )

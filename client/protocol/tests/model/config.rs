@@ -1,9 +1,9 @@
 //! What is explored: the messages of one id, who may do what how often, and which rule is off.
 
 use platbook_protocol::oracle::{Fate, Oracle};
-use platbook_protocol::register::{Context, Message, Recreate, Upsert, Version};
+use platbook_protocol::register::{Message, Recreate, Upsert, Version};
 use platbook_protocol::row::MARKER_RETENTION_MS;
-use platbook_protocol::{Digest, Revision, TimeMs, Zip};
+use platbook_protocol::{Digest, TimeMs, Zip};
 
 /// Most messages in a configuration.
 pub(crate) const MESSAGES_MAX: usize = 4;
@@ -16,6 +16,8 @@ pub(crate) const TICK_MS: u64 = 2 * MARKER_RETENTION_MS;
 pub(crate) const START_MS: u64 = 100 * TICK_MS;
 /// Small, so that messages on both sides of it are few milliseconds apart.
 pub(crate) const SKEW_MS: u64 = 5;
+/// Once a register is collected, unknown ids take only messages from here on.
+pub(crate) const FRESH: TimeMs = TimeMs(1000);
 
 /// One rule of the protocol, switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub(crate) enum Mutation {
     ReaderIgnoresDeath,
     /// Nobody finishes what a plain PUT left behind.
     HeldIsNotFinished,
+    /// A collected id starts again below the revisions that it had.
+    FloorOfShardIsForgotten,
+    /// A collected id takes whatever comes.
+    NothingIsTooOld,
     /// A write that expired is admitted again without the horizon that it met.
     FloorIsForgotten,
 }
@@ -71,6 +77,10 @@ pub(crate) struct Config {
     /// A step may be carried out and its answer lost, whereupon it is carried out again.
     pub(crate) repeats: bool,
     pub(crate) sweeper: bool,
+    /// How many of the ZIPs are used.
+    pub(crate) zips: usize,
+    /// The register of a dead listing may be collected, once.
+    pub(crate) collects: bool,
     /// Routers may crash.
     pub(crate) crashes: bool,
     /// Readings by id, one after the other.
@@ -96,6 +106,8 @@ impl Config {
             ticks: 1,
             repeats: false,
             sweeper: false,
+            zips: zips_of(messages),
+            collects: false,
             crashes: true,
             reads: 0,
             lag_ms: 0,
@@ -130,6 +142,10 @@ impl Config {
         Config { crashes: false, ..self }
     }
 
+    pub(crate) fn collects(self) -> Config {
+        Config { collects: true, ..self }
+    }
+
     pub(crate) fn lag(self, ticks: u64) -> Config {
         Config { lag_ms: ticks * TICK_MS, ..self }
     }
@@ -155,16 +171,6 @@ impl Config {
         self.mutation == Some(mutation)
     }
 
-    pub(crate) fn context(&self, clock: TimeMs) -> Context {
-        Context {
-            clock: TimeMs(clock.0 - self.lag_ms),
-            skew_ms: SKEW_MS,
-            recreate: self.recreate,
-            shard_floor: Revision(0),
-            register_horizon: TimeMs(0),
-        }
-    }
-
     fn foresee(&mut self) {
         let fates = (0..1_usize << self.sendings.len()).map(|set| {
             let mut oracle = Oracle::new(SKEW_MS, self.recreate);
@@ -177,6 +183,14 @@ impl Config {
         });
         self.fates = fates.collect();
     }
+}
+
+fn zips_of(messages: &[Message]) -> usize {
+    let last = messages.iter().filter_map(|message| match message {
+        Message::Upsert(upsert) => ZIPS.iter().position(|zip| *zip == upsert.zip),
+        Message::Delete { .. } => None,
+    });
+    last.max().map_or(0, |last| last + 1)
 }
 
 /// An upsert: clocks, ZIP and body. As with the real digest, equal ones are equal in all of ZIP,

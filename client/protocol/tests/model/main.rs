@@ -79,7 +79,7 @@ fn equal_bodies_hold() {
 fn plain_puts_hold() {
     must_hold(a_move().hold(0).hold(1));
     must_hold(same_body_again().hold(2).copies(0));
-    must_hold(copies_with_another_sent().hold(1).copies(0));
+    must_hold(copies_with_another_sent().hold(1).copies(0).ticks(0));
     must_hold(there_and_back().hold(1).copies(0).ticks(0));
     must_hold(recreated().hold(1).copies(0).ticks(0));
     must_hold(moved_and_deleted().hold(2).copies(0).ticks(0));
@@ -99,6 +99,13 @@ fn clocks_that_differ_hold() {
     must_hold(a_move().lag(1));
     must_hold(recreated().lag(1).copies(0));
     must_hold(same_body_again().lag(1).copies(0));
+}
+
+#[test]
+fn collected_registers_hold() {
+    must_hold(forgotten());
+    must_hold(forgotten().reads(1).ticks(0));
+    must_hold(recreated().collects());
 }
 
 #[test]
@@ -143,6 +150,11 @@ fn each_rule_is_needed_by_those_who_write() {
     must_break(three_zips().without(Mutation::SettleWithoutRevision), &[SettledIsNotErased]);
     must_break(a_move().hold(1).without(Mutation::HeldIsNotFinished), &[Stuck]);
     must_break(a_move().without(Mutation::FloorIsForgotten), &[Stuck]);
+    must_break(
+        forgotten().copies(2).without(Mutation::FloorOfShardIsForgotten),
+        &[AcknowledgedIsLost],
+    );
+    must_break(forgotten().copies(2).without(Mutation::NothingIsTooOld), &[Revived]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The feeds that are explored.
 
-use crate::config::{Config, delete, upsert};
+use crate::config::{Config, FRESH, delete, upsert};
 
 pub(crate) fn a_move() -> Config {
     Config::new("move", &[upsert(10, 10, 0, 1), upsert(20, 20, 1, 2)])
@@ -54,8 +54,15 @@ pub(crate) fn deleted_twice() -> Config {
     Config::new("deleted twice", &messages)
 }
 
+/// Deleted, forgotten, and created once more by a message that is not too old.
+pub(crate) fn forgotten() -> Config {
+    let fresh = FRESH.0 + 1;
+    let messages = [upsert(10, 10, 0, 1), delete(20), upsert(fresh, fresh, 1, 2)];
+    Config::new("forgotten", &messages).collects()
+}
+
 /// The update is newer for the operator, and older than the delete for the queue.
 pub(crate) fn late_update_kills() -> Config {
-    let messages = [upsert(38, 50, 0, 1), delete(40), upsert(39, 30, 1, 2)];
+    let messages = [upsert(36, 50, 0, 1), delete(40), upsert(39, 35, 1, 2)];
     Config::new("late update kills", &messages)
 }

@@ -2,12 +2,12 @@
 //! wrong one instead.
 
 use platbook_protocol::read_by_id::{ReadById, Reading};
-use platbook_protocol::register::{Admission, Admitted, Decision, Message, Settled};
+use platbook_protocol::register::{Admission, Admitted, Context, Decision, Message, Settled};
 use platbook_protocol::row::{self, Effect, Row, WriteOutcome};
 use platbook_protocol::rpc::RegisterView;
-use platbook_protocol::{Digest, Revision, Zip};
+use platbook_protocol::{Digest, Revision, TimeMs, Zip};
 
-use crate::config::{Config, Mutation, ZIPS};
+use crate::config::{Config, FRESH, Mutation, SKEW_MS, ZIPS};
 use crate::world::{Reader, Violation, World};
 
 impl World {
@@ -16,9 +16,15 @@ impl World {
             admission.floor = Revision(0);
         }
         let before = self.register.revision;
-        let mut admitted = self.register.admit(admission, &config.context(self.clock()));
+        let context = self.context(config);
+        let mut admitted = self.register.admit(admission, &context);
+        if admitted.decision != Decision::TooOld {
+            for (i, sending) in config.sendings.iter().enumerate() {
+                self.admitted |= u8::from(sending.message == admission.message) << i;
+            }
+        }
         if config.has(Mutation::RevisionByClockAlone) && self.register.revision != before {
-            let stamped = Revision::at(config.context(self.clock()).clock);
+            let stamped = Revision::at(context.clock);
             self.register.revision = stamped;
             if let Decision::Do { revision, .. } = &mut admitted.decision {
                 *revision = stamped;
@@ -37,6 +43,22 @@ impl World {
             };
         }
         admitted
+    }
+
+    fn context(&self, config: &Config) -> Context {
+        Context {
+            clock: TimeMs(self.clock().0 - config.lag_ms),
+            skew_ms: SKEW_MS,
+            recreate: config.recreate,
+            shard_floor: match config.has(Mutation::FloorOfShardIsForgotten) {
+                true => Revision(0),
+                false => self.floor,
+            },
+            register_horizon: match self.collected && !config.has(Mutation::NothingIsTooOld) {
+                true => FRESH,
+                false => TimeMs(0),
+            },
+        }
     }
 
     pub(crate) fn settle(&mut self, config: &Config, revision: Revision) -> Settled {
@@ -76,7 +98,7 @@ impl World {
         }
         let exempt = config.has(Mutation::NothingExpires)
             || (config.has(Mutation::MarkerExempts) && row.is_some());
-        let horizon = if exempt { Revision(0) } else { self.horizon };
+        let horizon = if exempt { Revision(0) } else { self.horizons[index(zip)] };
         let (outcome, effect) = row::write(row, revision, digest, horizon);
         self.apply(zip, effect)?;
         Ok(outcome)

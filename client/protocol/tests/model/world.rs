@@ -1,9 +1,6 @@
 //! Everything about one id: its register, its rows, the markers' horizon, who carries a message
 //! where, and what readers have seen. Each action is one atomic step of one of them.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-
 use platbook_protocol::coordination::{Answer, Coordination, Step, Verdict};
 use platbook_protocol::read_by_id::{ReadById, ReadStep};
 use platbook_protocol::register::{Admission, Register};
@@ -11,6 +8,7 @@ use platbook_protocol::row::{self, Row, WriteOutcome};
 use platbook_protocol::{Digest, Revision, TimeMs, Zip};
 
 use crate::config::{Config, MESSAGES_MAX, Mutation, START_MS, TICK_MS, ZIPS};
+use crate::explorer::fingerprint;
 use crate::steps::index;
 
 /// Most routers at once.
@@ -34,6 +32,8 @@ pub(crate) enum Violation {
     TwoBodies,
     /// A change was reported that readers can't see, or the other way round.
     WrongChange,
+    /// A message from before the collection of the register brought the listing back.
+    Revived,
     /// Live throughout, and a reader did not find it.
     NotFound,
     /// A reader found something older than what could be read when it started.
@@ -65,10 +65,15 @@ pub(crate) enum Action {
     Sweeper,
     SweeperCrash,
     Tick,
-    Horizon,
+    /// The horizon of one row shard advances.
+    Horizon {
+        zip: u8,
+    },
     Collect {
         zip: u8,
     },
+    /// The register of a dead listing is collected.
+    CollectRegister,
     /// A reader begins, or reads.
     Read,
 }
@@ -78,7 +83,7 @@ pub(crate) enum Fortune {
     /// In the queue, or not yet sent.
     Waiting,
     Acknowledged,
-    /// A plain PUT that nobody will send again.
+    /// A plain PUT that nobody will send again, or too old.
     Dropped,
 }
 
@@ -109,12 +114,15 @@ pub(crate) struct Reader {
 pub(crate) struct World {
     pub(crate) register: Register,
     pub(crate) rows: [Option<Row>; ZIPS.len()],
-    pub(crate) horizon: Revision,
+    pub(crate) horizons: [Revision; ZIPS.len()],
     pub(crate) ticks: u8,
     pub(crate) copies: u8,
     pub(crate) fortunes: [Fortune; MESSAGES_MAX],
-    /// Messages that the register has joined, as bits.
+    /// Messages that the register has joined since it was collected, as bits.
     pub(crate) admitted: u8,
+    pub(crate) collected: bool,
+    /// Greatest revision of a collected register.
+    pub(crate) floor: Revision,
     pub(crate) routers: [Option<Carrier>; ROUTERS_MAX],
     pub(crate) sweeper: Option<Sweeper>,
     /// A row could be read at some time of the present life.
@@ -130,11 +138,13 @@ impl World {
         World {
             register: Register::default(),
             rows: [None; ZIPS.len()],
-            horizon: Revision(0),
+            horizons: [Revision(0); ZIPS.len()],
             ticks: 0,
             copies: config.copies,
             fortunes: [Fortune::Waiting; MESSAGES_MAX],
             admitted: 0,
+            collected: false,
+            floor: Revision(0),
             routers: [const { None }; ROUTERS_MAX],
             sweeper: None,
             published: false,
@@ -176,13 +186,18 @@ impl World {
         if self.ticks < config.ticks {
             actions.push(Action::Tick);
         }
-        if row::horizon_after(self.horizon, self.clock()) > self.horizon && self.ticks > 0 {
-            actions.push(Action::Horizon);
-        }
-        for (zip, row) in self.rows.iter().enumerate() {
-            if row.is_some_and(|row| row::is_collectable(row, self.horizon, self.clock())) {
+        for zip in 0..config.zips {
+            let (horizon, clock) = (self.horizons[zip], self.clock());
+            if self.ticks > 0 && row::horizon_after(horizon, clock) > horizon {
+                actions.push(Action::Horizon { zip: zip as u8 });
+            }
+            if self.rows[zip].is_some_and(|row| row::is_collectable(row, horizon, clock)) {
                 actions.push(Action::Collect { zip: zip as u8 });
             }
+        }
+        let settled = !self.register.is_unknown() && !self.register.is_unsettled();
+        if config.collects && !self.collected && settled && !self.register.alive {
+            actions.push(Action::CollectRegister);
         }
         if self.reader.is_some() || self.reads > 0 {
             actions.push(Action::Read);
@@ -198,6 +213,7 @@ impl World {
     }
 
     pub(crate) fn act(&mut self, config: &Config, action: Action) -> Result<(), Violation> {
+        let clock = self.clock();
         match action {
             Action::Deliver { router, message } => self.deliver(config, router, message)?,
             Action::Step { router } => self.step(config, router)?,
@@ -214,8 +230,17 @@ impl World {
                 // A reader's deadline passes long before a marker is let go.
                 self.reader = None;
             }
-            Action::Horizon => self.horizon = row::horizon_after(self.horizon, self.clock()),
+            Action::Horizon { zip } => {
+                let horizon = &mut self.horizons[usize::from(zip)];
+                *horizon = row::horizon_after(*horizon, clock);
+            }
             Action::Collect { zip } => self.rows[usize::from(zip)] = None,
+            Action::CollectRegister => {
+                self.floor = self.floor.max(self.register.revision);
+                self.register = Register::default();
+                self.admitted = 0;
+                self.collected = true;
+            }
             Action::Read => self.read(config)?,
         }
         self.published = self.register.alive && (self.published || self.readable().is_some());
@@ -242,7 +267,6 @@ impl World {
             if_match: None,
             hold: sending.hold,
         });
-        self.admitted |= 1 << message;
         let carrier = Carrier { message, coordination, early: Vec::new() };
         self.routers[usize::from(router)] = Some(carrier);
         self.step(config, router)
@@ -275,15 +299,20 @@ impl World {
         carrier.coordination.on(answer).expect("the world answers what was asked");
         match carrier.coordination.next() {
             Step::Finished(Verdict::Acknowledge { revision, .. }) => {
-                let dead = !self.register.alive || self.register.died > revision;
+                // A collected register was dead, and does not remember when it died.
+                let died = self.register.died.max(self.floor);
+                let dead = !self.register.alive || died > revision;
                 if !dead && self.readable() < Some(revision) {
                     return Err(Violation::AcknowledgedIsLost);
                 }
                 self.fortunes[usize::from(carrier.message)] = Fortune::Acknowledged;
             }
             Step::Finished(Verdict::Busy) => {}
-            Step::Finished(Verdict::TooOld | Verdict::PreconditionFailed { .. }) => {
-                unreachable!("no conditions and no collection of registers are explored")
+            Step::Finished(Verdict::TooOld) => {
+                self.fortunes[usize::from(carrier.message)] = Fortune::Dropped;
+            }
+            Step::Finished(Verdict::PreconditionFailed { .. }) => {
+                unreachable!("no conditions are explored")
             }
             Step::Admit(_)
             | Step::CheckRow { .. }
@@ -359,10 +388,8 @@ impl World {
 
     /// Routers are interchangeable: states that differ only in their order are the same.
     pub(crate) fn normalise(&mut self) {
-        self.routers.sort_by_cached_key(|carrier| {
-            let mut hasher = DefaultHasher::new();
-            carrier.hash(&mut hasher);
-            (carrier.is_none(), hasher.finish())
-        });
+        if self.routers.iter().flatten().count() > 1 || self.routers[0].is_none() {
+            self.routers.sort_by_cached_key(|carrier| (carrier.is_none(), fingerprint(carrier)));
+        }
     }
 }
