@@ -15,7 +15,8 @@ use crate::listing::LISTING_BYTES_MAX;
 
 /// Bytes of a frame before the zstd frame.
 pub const FRAME_HEAD_BYTES: usize = 9;
-/// Compression levels that are worth their time for listings.
+/// Compression levels that are worth their time for listings. With a dictionary 3 takes no longer
+/// than 1 and gives a fifth less; without one 1 is a quarter faster than 3 and gives as much.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=3;
 /// Size of a trained dictionary, in bytes.
 pub const DICTIONARY_BYTES: usize = 64 << 10;

@@ -15,8 +15,8 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Node {
     children: Vec<Child>,
-    /// Bit n is set where a child's name has n bytes (63: or more): most names fail here.
-    lengths: u64,
+    /// The bits of the children's [`sketch`]es: most other names fail here.
+    sketches: [u64; 4],
     has_items: bool,
     /// Slots that are filled by the value here.
     pub(super) here: u64,
@@ -57,7 +57,8 @@ impl Node {
             None => {
                 let is_index = name == "0" || !name.starts_with(['0', '+']);
                 let index = name.parse().ok().filter(|_| is_index);
-                self.lengths |= length_bit(name.len());
+                let (word, bit) = sketch(name);
+                self.sketches[word] |= bit;
                 self.has_items |= index.is_some();
                 self.children.push(Child { name: name.into(), index, node: Node::default() });
                 self.children.len() - 1
@@ -72,7 +73,8 @@ impl Node {
             let name = string::unescape(inside);
             return self.children.iter().find(|c| *c.name == *name).map(|c| &c.node);
         }
-        if self.lengths & length_bit(inside.len()) == 0 {
+        let (word, bit) = sketch(inside);
+        if self.sketches[word] & bit == 0 {
             return None;
         }
         self.children.iter().find(|c| &*c.name == inside).map(|c| &c.node)
@@ -87,8 +89,13 @@ impl Node {
     }
 }
 
-fn length_bit(bytes: usize) -> u64 {
-    1 << bytes.min(63)
+/// One of 256 bits, by the length and the first and last byte of a name.
+#[inline]
+fn sketch(name: &str) -> (usize, u64) {
+    let bytes = name.as_bytes();
+    let end = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or(0));
+    let mixed = bytes.len() * 37 + end(bytes.first()) * 5 + end(bytes.last()) * 11;
+    (mixed >> 6 & 3, 1 << (mixed & 63))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::minify::JsonProblem;
 
 /// Where the first byte at or behind `at` stands that cannot simply be passed over in a string: a
 /// quote, a backslash or a control character; the end of `bytes` if there is none.
+#[inline]
 pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let stops = stops_in(u64::from_le_bytes(*chunk));
@@ -20,6 +21,7 @@ pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
 
 /// Sets the high bit of bytes that stop a string. Above the first hit there may be false ones
 /// (borrows run upwards), so only the lowest counts.
+#[inline(always)]
 fn stops_in(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
