@@ -78,6 +78,12 @@ pub enum StoreError {
         /// The shard.
         shard: ShardId,
     },
+    /// The replica was removed; its state is gone.
+    #[error("shard {shard} was removed from this node")]
+    Destroyed {
+        /// The shard.
+        shard: ShardId,
+    },
     /// A snapshot that was received is damaged or not for this shard. Nothing was installed.
     #[error("snapshot for shard {shard} was refused")]
     Snapshot {
@@ -101,7 +107,8 @@ impl StoreError {
             | StoreError::Entry { .. }
             | StoreError::OutOfOrder { .. }
             | StoreError::WrongReplica { .. }
-            | StoreError::AlreadyOpen { .. } => false,
+            | StoreError::AlreadyOpen { .. }
+            | StoreError::Destroyed { .. } => false,
         }
     }
 }

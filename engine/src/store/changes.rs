@@ -37,7 +37,7 @@ impl ShardStore {
 
     /// The log index of the entry that made change `seq`, if its effects are still here.
     pub fn index_of_change(&self, seq: Seq) -> Result<Option<u64>, StoreError> {
-        // Read first: what is applied later is in the cursor or not, but nothing of this is missing.
+        // Read before the cursor is opened, so that the cursor has all that it counts.
         let newest = self.applied().seq;
         let range = key::effects_range(self.inner.shard, 0, u64::MAX);
         let mut cursor = self.inner.db().cursor(&range.lower, &range.upper, Access::Serve)?;

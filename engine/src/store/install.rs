@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -113,10 +112,9 @@ impl Installer {
         }
         // Ranges without entries are replaced as well: by nothing.
         while self.close_range()? {}
+        let files = std::mem::take(&mut self.done);
         let inner = &self.shard.inner;
-        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.db().ingest(std::mem::take(&mut self.done))?;
-        inner.reload()?;
+        inner.write_alone(|| inner.db().ingest(files).and_then(|()| inner.reload()))?;
         inner.shared.totals.installs.fetch_add(1, Ordering::Relaxed);
         let applied = self.shard.applied();
         Ok(Installed { position: applied.position, membership: applied.membership })

@@ -1,10 +1,10 @@
 //! The store of a node: opens the database, hands out its shards.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use platbook_protocol::{ReplicaId, ShardId, SlotRange};
 
@@ -28,6 +28,7 @@ pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) incoming: PathBuf,
     pub(super) totals: Totals,
+    pub(super) gaps_allowed: bool,
     shards: Mutex<BTreeMap<ShardId, Weak<Inner>>>,
 }
 
@@ -84,7 +85,18 @@ impl Store {
         }
         fs::create_dir_all(&incoming).map_err(io("create", &incoming))?;
         let db = Db::open(&config, &config.path.join(DB_DIR))?;
-        let shared = Shared { db, incoming, totals: Totals::default(), shards: Mutex::default() };
+        // RocksDB makes its files durable, but not the directories that lead to them.
+        let parent = config.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        for dir in parent.into_iter().chain([config.path.as_path()]) {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
+        }
+        let shared = Shared {
+            db,
+            incoming,
+            totals: Totals::default(),
+            gaps_allowed: config.gaps_allowed,
+            shards: Mutex::default(),
+        };
         Ok(Store { shared: Arc::new(shared) })
     }
 
@@ -96,7 +108,7 @@ impl Store {
         slots: Option<SlotRange>,
         replica: ReplicaId,
     ) -> Result<ShardStore, StoreError> {
-        let mut shards = self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shared.shards();
         if let Some(inner) = shards.get(&shard).and_then(Weak::upgrade) {
             return match inner.slots == slots && inner.replica == replica {
                 true => Ok(ShardStore { inner }),
@@ -108,10 +120,14 @@ impl Store {
         Ok(ShardStore { inner })
     }
 
-    /// Removes all that is kept of a shard, whichever replica it belonged to.
+    /// Removes all that is kept of a shard, whichever replica it belonged to. Handles that are
+    /// still open for it apply nothing any more.
     pub fn destroy(&self, shard: ShardId, slots: Option<SlotRange>) -> Result<(), StoreError> {
-        self.shared.shards.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
-        super::shard::destroy(&self.shared.db, shard, slots)
+        let open = self.shared.shards().get(&shard).and_then(Weak::upgrade);
+        match open {
+            Some(inner) => inner.destroy(),
+            None => super::shard::destroy(&self.shared.db, shard, slots),
+        }
     }
 
     /// Makes everything applied so far durable, for all shards.
@@ -154,6 +170,20 @@ impl Store {
             snapshots: db.property("rocksdb.num-snapshots"),
             background_errors: db.property("rocksdb.background-errors"),
         }
+    }
+}
+
+impl Shared {
+    /// Takes a shard off the list of open ones, so that it can be opened as another replica.
+    pub(super) fn forget(&self, inner: &Inner) {
+        let mut shards = self.shards();
+        if shards.get(&inner.shard).is_some_and(|open| std::ptr::eq(open.as_ptr(), inner)) {
+            shards.remove(&inner.shard);
+        }
+    }
+
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<ShardId, Weak<Inner>>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

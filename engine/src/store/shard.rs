@@ -35,8 +35,16 @@ pub(super) struct Inner {
     pub(super) slots: Option<SlotRange>,
     pub(super) replica: ReplicaId,
     /// Held while entries are applied or a snapshot is installed.
-    pub(super) writing: Mutex<()>,
+    writing: Mutex<Life>,
     shown: RwLock<Shown>,
+}
+
+/// Whether the shard may still be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    /// Another replica of the shard may own the key ranges by now.
+    Destroyed,
 }
 
 /// The state behind the last batch that was written.
@@ -67,11 +75,36 @@ impl Inner {
             }
         }
         let shown = RwLock::new(load(&shared.db, shard)?);
-        Ok(Inner { shared, shard, slots, replica, writing: Mutex::default(), shown })
+        let writing = Mutex::new(Life::Alive);
+        Ok(Inner { shared, shard, slots, replica, writing, shown })
     }
 
     pub(super) fn db(&self) -> &Db {
         &self.shared.db
+    }
+
+    /// Runs `write` alone.
+    pub(super) fn write_alone<T>(
+        &self,
+        write: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let life = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        match *life {
+            Life::Alive => write(),
+            Life::Destroyed => Err(StoreError::Destroyed { shard: self.shard }),
+        }
+    }
+
+    /// Removes what is stored; nothing can be written through this handle any more.
+    pub(super) fn destroy(&self) -> Result<(), StoreError> {
+        let mut life = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *life == Life::Alive {
+            *life = Life::Destroyed;
+            destroy(self.db(), self.shard, self.slots)?;
+            self.reload()?;
+            self.shared.forget(self);
+        }
+        Ok(())
     }
 
     /// Shows what the database holds, after it was replaced.
@@ -79,6 +112,33 @@ impl Inner {
         let shown = load(self.db(), self.shard)?;
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
         Ok(())
+    }
+
+    fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
+        let before = self.shown().state;
+        let mut applying = Applying::new(self, before);
+        let applied = entries
+            .iter()
+            .map(|entry| applying.entry(entry))
+            .collect::<Result<Vec<Applied>, StoreError>>()?;
+        let outcome = applying.finish();
+        let batch_bytes = outcome.batch.bytes() as u64;
+        self.db().write(outcome.batch)?;
+        {
+            let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+            shown.state = outcome.state;
+            if let Some(membership) = outcome.membership {
+                shown.membership = Some(membership);
+            }
+        }
+        let totals = &self.shared.totals;
+        let changes = outcome.state.seq.0 - before.seq.0;
+        totals.batches.fetch_add(1, Ordering::Relaxed);
+        totals.batch_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
+        totals.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        totals.operations.fetch_add(outcome.operations, Ordering::Relaxed);
+        totals.changes.fetch_add(changes, Ordering::Relaxed);
+        Ok(applied)
     }
 
     fn shown(&self) -> Shown {
@@ -120,32 +180,7 @@ impl ShardStore {
     /// Applies committed entries in one atomic batch and answers each. Blocks; one caller at a
     /// time. After an error nothing of the batch is visible, and the shard must stop.
     pub fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Applied>, StoreError> {
-        let inner = &*self.inner;
-        let _writing = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = inner.shown().state;
-        let mut applying = Applying::new(inner.db(), inner.shard, inner.slots, before);
-        let applied = entries
-            .iter()
-            .map(|entry| applying.entry(entry))
-            .collect::<Result<Vec<Applied>, StoreError>>()?;
-        let outcome = applying.finish();
-        let batch_bytes = outcome.batch.bytes() as u64;
-        inner.db().write(outcome.batch)?;
-        {
-            let mut shown = inner.shown.write().unwrap_or_else(PoisonError::into_inner);
-            shown.state = outcome.state;
-            if let Some(membership) = outcome.membership {
-                shown.membership = Some(membership);
-            }
-        }
-        let totals = &inner.shared.totals;
-        let changes = outcome.state.seq.0 - before.seq.0;
-        totals.batches.fetch_add(1, Ordering::Relaxed);
-        totals.batch_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
-        totals.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        totals.operations.fetch_add(outcome.operations, Ordering::Relaxed);
-        totals.changes.fetch_add(changes, Ordering::Relaxed);
-        Ok(applied)
+        self.inner.write_alone(|| self.inner.apply(&entries))
     }
 
     /// What is decided about an id; `None` where it was never heard of, or was collected.
@@ -192,11 +227,10 @@ impl ShardStore {
         read(self.inner.db(), &Key::Setting(self.inner.shard, name), map::decode_opaque)
     }
 
-    /// Forgets everything: the replica was removed. No other handle may be used afterwards.
+    /// Forgets everything, durably: the replica was removed. This handle applies nothing any more;
+    /// the shard can be opened as another replica.
     pub fn destroy(&self) -> Result<(), StoreError> {
-        let _writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        destroy(self.inner.db(), self.inner.shard, self.inner.slots)?;
-        self.inner.reload()
+        self.inner.destroy()
     }
 }
 

@@ -15,8 +15,9 @@ use platbook_protocol::op::{Op, OpOutcome, Stamp};
 use platbook_protocol::{ShardId, Slot, SlotRange};
 
 use self::overlay::Overlay;
-use super::db::{Batch, Db};
+use super::db::Batch;
 use super::key::Key;
+use super::shard::Inner;
 use super::value::effects::{Change, Effects};
 use super::value::state::{Membership, State};
 use super::{Applied, Entry, EntryBody, Position};
@@ -27,6 +28,7 @@ use crate::error::StoreError;
 pub(super) struct Applying<'a> {
     shard: ShardId,
     slots: Option<SlotRange>,
+    gaps_allowed: bool,
     overlay: Overlay<'a>,
     state: State,
     membership: Option<Membership>,
@@ -50,14 +52,16 @@ struct Scope {
 }
 
 impl<'a> Applying<'a> {
-    pub(super) fn new(
-        db: &'a Db,
-        shard: ShardId,
-        slots: Option<SlotRange>,
-        state: State,
-    ) -> Applying<'a> {
-        let overlay = Overlay::new(db);
-        Applying { shard, slots, overlay, state, membership: None, operations: 0 }
+    pub(super) fn new(shard: &'a Inner, state: State) -> Applying<'a> {
+        Applying {
+            shard: shard.shard,
+            slots: shard.slots,
+            gaps_allowed: shard.shared.gaps_allowed,
+            overlay: Overlay::new(shard.db()),
+            state,
+            membership: None,
+            operations: 0,
+        }
     }
 
     /// Applies the next entry.
@@ -154,7 +158,7 @@ impl<'a> Applying<'a> {
             // Logs begin at 0 or 1.
             None => found.min(1),
         };
-        match found == expected {
+        match found == expected || (self.gaps_allowed && found > expected) {
             true => Ok(()),
             false => Err(StoreError::OutOfOrder { shard: self.shard, found, expected }),
         }

@@ -203,6 +203,17 @@ fn an_entry_that_cannot_be_read_stops_the_shard_and_has_no_effect() {
 }
 
 #[test]
+fn the_store_counts_what_it_does() {
+    let mut f = Fixture::new();
+    f.ops(NOW, &[write("A", ZIP_A, at(NOW), b"one"), erase("B", ZIP_A, at(NOW))]);
+    let counters = f.store.counters();
+    let counted = (counters.batches, counters.entries, counters.operations, counters.changes);
+    assert_eq!(counted, (1, 1, 2, 1));
+    assert!(counters.batch_bytes > 0 && counters.memtable_bytes > 0);
+    assert_eq!((counters.writes_stopped, f.store.background_error()), (false, None));
+}
+
+#[test]
 fn membership_is_kept_with_its_position() {
     let mut f = Fixture::new();
     f.push(EntryBody::Membership(Bytes::from_static(b"one")));
@@ -252,4 +263,9 @@ fn a_shard_of_another_replica_is_not_opened() {
     assert_eq!(fresh.row(ZIP_A, "A", false).unwrap(), None);
     assert!(store.shard(SHARD, Some(ALL), REPLICA).is_err());
     fresh.destroy().unwrap();
+    let third = store.shard(SHARD, Some(ALL), REPLICA).unwrap();
+    let blank = Entry { position: Position { term: 1, index: 0 }, body: EntryBody::Blank };
+    let refused = fresh.apply(vec![blank.clone()]).unwrap_err();
+    assert!(matches!(refused, StoreError::Destroyed { shard: SHARD }));
+    third.apply(vec![blank]).unwrap();
 }

@@ -1,4 +1,5 @@
-//! What the system shard keeps: the map of the cluster, and bytes whose meaning is others' business.
+//! What the system shard keeps: the map of the cluster, and bytes whose meaning is the business
+//! of others.
 
 use platbook_protocol::map::{ClusterId, Map, Node, Replica, Shard};
 use platbook_protocol::{NodeId, ReplicaId, ShardId, Slot, SlotRange};
