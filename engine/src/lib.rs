@@ -4,8 +4,10 @@
 //! 1. [`command`]: the payload of a log entry; [`system`]: what the system shard is told.
 //! 2. [`store`]: the state that applying entries builds, and everything read from it.
 //! 3. [`error`]: why the store stops.
+//! 4. [`log`]: the one log that all groups of a node share; it knows nothing of the store.
 
 pub mod command;
 pub mod error;
+pub mod log;
 pub mod store;
 pub mod system;

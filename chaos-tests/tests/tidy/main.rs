@@ -52,3 +52,13 @@ fn crates_depend_only_in_the_designed_direction() {
 fn links_in_the_documentation_lead_somewhere() {
     report(&docs::check(root()));
 }
+
+#[test]
+fn the_archive_and_the_workspace_name_the_same_rocksdb() {
+    let named = |manifest: &str| {
+        let text = std::fs::read_to_string(root().join(manifest)).expect("the manifest is there");
+        let line = text.lines().find(|line| line.starts_with("rocksdb = "));
+        line.expect("it names rocksdb").to_string()
+    };
+    assert_eq!(named("Cargo.toml"), named("ops/setup/rocksdb/Cargo.toml"));
+}

@@ -1,3 +1,42 @@
-//! The `platbook` command.
+//! The `platbook` command: one binary for every process, and for people at a terminal.
+//!
+//! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
+//! environment over file; [`logging`], [`shutdown`], [`parent`] and [`output`] are what the
+//! commands share; then one module a group of commands.
 
-fn main() {}
+mod command;
+mod demo;
+mod logging;
+mod output;
+mod parent;
+mod settings;
+mod shutdown;
+mod version;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Bad usage: flags, environment or file. What clap uses, too.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match settings::read(std::env::args_os().collect()) {
+        Ok(invocation) => invocation,
+        Err(settings::Error::Usage(error)) => error.exit(),
+        Err(error) => return fail(&error.into(), EXIT_USAGE),
+    };
+    parent::die_with_it();
+    match command::run(invocation) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has seen enough, for instance `head`.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// One line that says what went wrong and why.
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    // Where even stderr is gone, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "platbook: {error:#}");
+    ExitCode::from(code)
+}

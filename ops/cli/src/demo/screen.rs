@@ -1,0 +1,64 @@
+//! What people see while it runs: a bar that moves on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+const BAR_COLUMNS: usize = 32;
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The lower end of the screen.
+pub(super) struct Screen {
+    is_terminal: bool,
+    has_bar: bool,
+    last_line: Option<Instant>,
+}
+
+impl Screen {
+    /// On stderr: stdout is for the result.
+    pub(super) fn new() -> Screen {
+        Screen { is_terminal: io::stderr().is_terminal(), has_bar: false, last_line: None }
+    }
+
+    /// Something happened.
+    pub(super) fn say(&mut self, text: &str) {
+        self.print(&format!("{text}\n"), false);
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&mut self, done: u64, all: u64, text: &str) {
+        if self.is_terminal {
+            self.print(&format!("{} {text}", bar(done, all)), true);
+        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+            self.last_line = Some(Instant::now());
+            self.print(&format!("{done} of {all}: {text}\n"), false);
+        }
+    }
+
+    fn print(&mut self, text: &str, is_bar: bool) {
+        let clear = if self.has_bar { "\r\x1b[2K" } else { "" };
+        self.has_bar = is_bar;
+        let mut stderr = io::stderr().lock();
+        // Without a screen the demonstration still has a result.
+        let _ = write!(stderr, "{clear}{text}").and_then(|()| stderr.flush());
+    }
+}
+
+fn bar(done: u64, all: u64) -> String {
+    let share = if all == 0 { 1.0 } else { (done as f64 / all as f64).min(1.0) };
+    let filled = (share * BAR_COLUMNS as f64) as usize;
+    let (full, empty) = ("=".repeat(filled), " ".repeat(BAR_COLUMNS - filled));
+    format!("[{full}{empty}] {:3.0}%", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bar;
+
+    #[test]
+    fn a_bar_is_never_longer_than_itself() {
+        assert!(bar(0, 10).starts_with("[   "));
+        assert!(bar(20, 10).ends_with("100%"));
+        assert!(bar(0, 0).ends_with("100%"));
+        assert_eq!(bar(5, 10).matches('=').count(), 16);
+    }
+}
