@@ -4,11 +4,14 @@
 //! 2. [`observe`]: request ids, metrics and admission, around every request.
 //! 3. [`body`]: request bodies; [`writes`]: writes of one listing; [`bulk`]: of many.
 //! 4. [`zips`]: reads of one ZIP; [`listings`]: reads by id; [`rendering`]: their bodies.
-//! 5. [`process`]: health, metrics, version.
+//! 5. [`lists`]: quarantine and suspects; [`cluster`]: nodes, shards, leaders.
+//! 6. [`process`]: health, metrics, version.
 
 pub(crate) mod body;
 pub(crate) mod bulk;
+pub(crate) mod cluster;
 pub(crate) mod listings;
+pub(crate) mod lists;
 pub(crate) mod observe;
 pub(crate) mod params;
 pub(crate) mod problem;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use platbook_protocol::problem::Code;
 
 use crate::app::App;
@@ -38,7 +41,18 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
     let api = Router::new()
         .route("/v1/zips/{zip}/listings", get(zips::get))
         .route("/v1/listings", get(listings::compare).post(bulk::post))
-        .route("/v1/listings/{id}", get(listings::get).put(writes::put).delete(writes::delete));
+        .route("/v1/listings/{id}", get(listings::get).put(writes::put).delete(writes::delete))
+        .route("/v1/quarantine", get(lists::quarantine).post(lists::put))
+        .route(
+            "/v1/quarantine/{message_id}",
+            get(lists::quarantined).delete(lists::drop_quarantined),
+        )
+        .route("/v1/quarantine/{message_id}/retry", post(lists::retry))
+        .route("/v1/suspects", get(lists::suspects))
+        .route("/v1/suspects/{id}", delete(lists::drop_suspect))
+        .route("/v1/cluster", get(cluster::status))
+        .route("/v1/cluster/transfer-leader", post(cluster::transfer_leader))
+        .route("/v1/cluster/replace-replica", post(cluster::replace_replica));
     api.route_layer(from_fn_with_state(app.clone(), observe::admit))
         .merge(process)
         .fallback(|| async { ApiError::new(Code::NotFound, "no such path") })

@@ -43,7 +43,7 @@ pub(crate) async fn put(
     let (bytes, room) = reader.whole().await.map_err(as_listing)?;
     let prepared = app.edge.listing(id, bytes, times.sent, deadline).await?;
     drop(room);
-    write(&app, Delivery { prepared, if_match, hold: true }, deadline).await
+    conclude(&app, Delivery { prepared, if_match, hold: true }, deadline).await
 }
 
 /// `DELETE /v1/listings/{id}`.
@@ -57,7 +57,7 @@ pub(crate) async fn delete(
     let if_match = params::if_match(&headers)?;
     let times = times(&app, &headers)?;
     let prepared = Prepared::delete(id, Clocks::two(times.sent));
-    write(&app, Delivery { prepared, if_match, hold: true }, deadline).await
+    conclude(&app, Delivery { prepared, if_match, hold: true }, deadline).await
 }
 
 /// `Platbook-Sent`, checked, or the router's clock.
@@ -82,7 +82,8 @@ pub(crate) async fn carry(
     ended.map_err(|error| ApiError::new(Code::OutcomeUnknown, error.to_string()))
 }
 
-async fn write(
+/// Carries one message through and answers how it ended.
+pub(crate) async fn conclude(
     app: &Arc<App>,
     delivery: Delivery,
     deadline: Instant,

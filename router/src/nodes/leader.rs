@@ -119,6 +119,33 @@ impl Leaders {
         .await
     }
 
+    /// Asks the leader of `shard` for something that must not happen twice: it is asked again only
+    /// while it certainly did not happen.
+    pub(crate) async fn once<A: Decode<()>>(
+        &self,
+        shard: ShardId,
+        name: &str,
+        deadline: Instant,
+        encode: impl Fn() -> Bytes,
+    ) -> Result<A, Failure> {
+        let attempt = |attempt: Attempt| {
+            let request = encode();
+            async move {
+                let Attempt { link, cluster, deadline } = attempt;
+                match call(&link, name, Some(cluster), request, deadline).await {
+                    Ok(answer) => Ok(Ok(answer)),
+                    Err(CallError::Broken(reason)) => Ok(Err(reason)),
+                    Err(CallError::Refused(Refusal::Unknown { reason, .. })) => {
+                        Ok(Err(reason.into()))
+                    }
+                    Err(error @ (CallError::NotSent(_) | CallError::Refused(_))) => Err(error),
+                }
+            }
+        };
+        let answer = self.ask(shard, deadline, None, attempt).await?;
+        answer.map_err(|reason| Failure::Unknown { shard, reason })
+    }
+
     /// Runs `attempt` against the leader of `shard` until it is answered or the deadline is over.
     pub(crate) async fn ask<T, F, Fut>(
         &self,

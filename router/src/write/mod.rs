@@ -4,10 +4,12 @@
 //! 2. [`flight`]: one message on its way; what its failures mean. No I/O.
 //! 3. [`wave`]: many messages at a time, their steps handed to the shards' gatherers.
 //! 4. [`lines`]: lines of a bulk request; [`tally`]: what became of them.
+//! 5. [`notes`]: operations of one step: quarantine and suspects.
 
 pub(crate) mod edge;
 pub(crate) mod flight;
 pub(crate) mod lines;
+pub(crate) mod notes;
 pub(crate) mod tally;
 pub(crate) mod wave;
 
