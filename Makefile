@@ -46,3 +46,6 @@ fix: setup ## let rustfmt and clippy repair what they can
 	@cargo fmt --all
 	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged -- -D warnings
 	@cargo fmt --all
+
+demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
+	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)

@@ -17,8 +17,7 @@ while [ $# -ge 2 ]; do
     bash -euo pipefail -c "$command"
     code=$?
     if [ "$code" -ne 0 ]; then
-        printf '\n%s: FAILED at "%s" (exit %d) after %d s; to repeat that step:\n    %s\n' \
-            "$title" "$name" "$code" "$SECONDS" "make ${title#make } # or: $command"
+        printf '\n%s: FAILED at "%s" (exit %d) after %d s\n' "$title" "$name" "$code" "$SECONDS"
         exit "$code"
     fi
     done_names+=("$name $((SECONDS - from)) s")

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{demo, logging, shutdown, version};
+use crate::{demo, listings, lists, logging, servers, shutdown, version};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -23,6 +23,24 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The stateless HTTP API
+    Router(Box<platbook_router::Config>),
+    /// A local queue, and sending to a queue
+    Feed(servers::FeedArgs),
+    /// Every listing of a ZIP
+    Zip(listings::ZipArgs),
+    /// One listing
+    Get(listings::GetArgs),
+    /// Listings side by side
+    Compare(listings::CompareArgs),
+    /// Create or replace a listing
+    Put(listings::PutArgs),
+    /// Delete a listing
+    Delete(listings::DeleteArgs),
+    /// Messages that could not be applied
+    Quarantine(lists::QuarantineArgs),
+    /// Ids about which the operator's clock and the queue's disagree
+    Suspects(lists::ListArgs),
     /// Versions of this build, of its protocol and of its formats
     Version(version::VersionArgs),
     #[command(hide = true)]
@@ -31,9 +49,18 @@ pub(crate) enum Command {
 
 /// Runs the command that was asked for.
 pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
-    let Invocation { cli } = invocation;
+    let Invocation { cli, file } = invocation;
     logging::start(&cli.logging)?;
     match cli.command {
+        Command::Router(config) => servers::run_router(*config, &file),
+        Command::Feed(args) => servers::run_feed(args),
+        Command::Zip(args) => once(listings::run_zip(args)),
+        Command::Get(args) => once(listings::run_get(args)),
+        Command::Compare(args) => once(listings::run_compare(args)),
+        Command::Put(args) => once(listings::run_put(args)),
+        Command::Delete(args) => once(listings::run_delete(args)),
+        Command::Quarantine(args) => once(lists::run_quarantine(args)),
+        Command::Suspects(args) => once(lists::run_suspects(args)),
         Command::Version(args) => version::run(&args),
         Command::Demo(args) => shutdown::serve(|stop| async move {
             tokio::select! {
@@ -43,6 +70,11 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
             }
         }),
     }
+}
+
+/// Runs what asks, prints and ends; a signal simply ends it.
+fn once(ask: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    shutdown::runtime()?.block_on(ask)
 }
 
 #[cfg(test)]

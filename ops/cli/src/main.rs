@@ -1,16 +1,21 @@
 //! The `platbook` command: one binary for every process, and for people at a terminal.
 //!
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
-//! environment over file; [`logging`], [`shutdown`], [`parent`] and [`output`] are what the
-//! commands share; then one module a group of commands.
+//! environment over file; [`logging`], [`shutdown`], [`parent`], [`output`] and [`table`] are what
+//! the commands share; then one module a group of commands: [`servers`], [`listings`], [`lists`],
+//! [`version`], [`demo`].
 
 mod command;
 mod demo;
+mod listings;
+mod lists;
 mod logging;
 mod output;
 mod parent;
+mod servers;
 mod settings;
 mod shutdown;
+mod table;
 mod version;
 
 use std::io::Write;

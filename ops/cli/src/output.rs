@@ -33,10 +33,19 @@ impl OutputArgs {
 }
 
 /// Prints one line.
-pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+pub(crate) fn line(line: &str) -> anyhow::Result<()> {
+    text(&format!("{line}\n"))
+}
+
+/// Prints text as it is.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.write_all(b"\n")?;
+    stdout.write_all(bytes)?;
     Ok(stdout.flush()?)
 }
 

@@ -2,16 +2,21 @@
 //!
 //! The values of the file become the defaults of the flags, so clap itself does the layering and
 //! `--help` shows what holds. A key at the top counts for every command that knows it, a key in a
-//! table named like a command for that command only.
+//! table named like a command for that command only. What has no flag (limits) stands in a table
+//! inside the command's, and is read by [`File::table`].
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::command::Cli;
+
+/// Tables that hold what has no flag.
+const TABLES_WITHOUT_FLAGS: [&str; 1] = ["router.limits"];
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -35,21 +40,48 @@ pub(crate) enum Error {
     /// A value that cannot be a flag's.
     #[error("{}: `{key}` must be a string, a number, a boolean or a list of them", path.display())]
     BadValue { path: PathBuf, key: String },
+    /// A table without flags that does not fit.
+    #[error("{}: in `{table}`: {message}", path.display())]
+    BadTable { path: PathBuf, table: String, message: String },
 }
 
 /// A parsed command line and the file below it.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) cli: Cli,
+    pub(crate) file: File,
+}
+
+/// The settings file; empty where none was named.
+#[derive(Debug)]
+pub(crate) struct File {
+    path: PathBuf,
+    root: Table,
+}
+
+impl File {
+    /// Reads the table `a.b.c`, which has no flags; defaults where it is missing.
+    pub(crate) fn table<T: DeserializeOwned + Default>(&self, table: &str) -> Result<T, Error> {
+        let mut at = Some(&self.root);
+        for part in table.split('.') {
+            at = at.and_then(|found| found.get(part)).and_then(Value::as_table);
+        }
+        let Some(found) = at else { return Ok(T::default()) };
+        T::deserialize(found.clone()).map_err(|error| Error::BadTable {
+            path: self.path.clone(),
+            table: table.to_string(),
+            message: error.message().to_string(),
+        })
+    }
 }
 
 /// Reads the command line, and the file it names.
 pub(crate) fn read(argv: Vec<OsString>) -> Result<Invocation, Error> {
     let path = file_named(&argv).unwrap_or_default();
-    let file = if path.as_os_str().is_empty() { Table::new() } else { load(&path)? };
-    let command = Layers { path: &path }.lay_under(Cli::command(), &file, &[], "")?;
+    let root = if path.as_os_str().is_empty() { Table::new() } else { load(&path)? };
+    let command = Layers { path: &path }.lay_under(Cli::command(), &root, &[], "")?;
     let cli = Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?;
-    Ok(Invocation { cli })
+    Ok(Invocation { cli, file: File { path, root } })
 }
 
 /// `--config` is needed before the rest can be parsed.
@@ -100,7 +132,8 @@ impl Layers<'_> {
             }
         }
         for (key, _) in section.iter().filter(|(_, value)| value.is_table()) {
-            if !names.contains(key) {
+            let path = format!("{place}{key}");
+            if !names.contains(key) && !TABLES_WITHOUT_FLAGS.contains(&path.as_str()) {
                 return Err(self.unknown(place, key));
             }
         }
@@ -200,6 +233,7 @@ mod tests {
             ("speed = 1", "unknown key `speed`"),
             ("[version]\nspeed = 1", "unknown key `version.speed`"),
             ("[versions]\noutput = 1", "unknown key `versions`"),
+            ("[version.limits]\nspeed = 1", "unknown key `version.limits`"),
             ("config = \"x\"", "unknown key `config`"),
             ("log_format = [\"json\", \"text\"]", "`log_format` must be"),
             ("log_format = ", "is not TOML: line 1"),
@@ -208,6 +242,19 @@ mod tests {
             let error = with_file(file, &["version"]).expect_err(file);
             assert!(error.contains(expected), "{file}: {error}");
         }
+    }
+
+    #[test]
+    fn a_table_without_flags_is_read_by_its_command() {
+        let limits = |text: &str| {
+            let file = with_file(text, &["version"]).expect("fine").file;
+            let read = file.table::<platbook_router::config::Limits>("router.limits");
+            read.map_err(|error| error.to_string())
+        };
+        assert_eq!(limits("[router.limits]\nids_max = 7").expect("fine").ids_max, 7);
+        assert_eq!(limits("").expect("fine").ids_max, 100);
+        let error = limits("[router.limits]\nspeed = 7").expect_err("no such limit");
+        assert!(error.contains("router.limits") && error.contains("speed"), "{error}");
     }
 
     #[test]
