@@ -46,17 +46,22 @@ impl SharedLog {
         if let Some(reason) = self.fault().borrow().as_deref() {
             return Err(LogError::Poisoned { reason: reason.into() });
         }
+        // Sizes first: whatever is written later stands in the newest of these, or behind it.
+        let sizes = core.segments.sizes();
         let groups: Vec<Arc<Group>> = core.synced().values().cloned().collect();
-        let segments = self.remove_unused(&groups)?;
+        let segments = self.remove_unused(&sizes, &groups)?;
         let reappended = self.reappend(&groups)?;
         let held_back = self.held_back(&groups);
         Ok(Collected { segments, reappended, held_back })
     }
 
     /// Only what is synced counts: a purge that a crash takes back still needs its entries.
-    fn remove_unused(&self, groups: &[Arc<Group>]) -> Result<usize, LogError> {
+    fn remove_unused(
+        &self,
+        sizes: &[(u32, u64)],
+        groups: &[Arc<Group>],
+    ) -> Result<usize, LogError> {
         let core = self.core();
-        let sizes = core.segments.sizes();
         let Some((newest, _)) = sizes.last() else { return Ok(0) };
         let oldest_used = groups
             .iter()
@@ -128,7 +133,12 @@ impl SharedLog {
         self.queue_moved(group, records)
     }
 
-    fn queue_moved(&self, group: &Arc<Group>, records: Vec<Record>) -> Result<usize, LogError> {
+    /// Queues copies of those records that are still live.
+    pub(super) fn queue_moved(
+        &self,
+        group: &Arc<Group>,
+        records: Vec<Record>,
+    ) -> Result<usize, LogError> {
         let core = self.core();
         let mut moved = 0;
         let bytes_max = core.config.record_bytes_max();

@@ -24,6 +24,9 @@ pub struct Faults {
     pub sync_delay: Duration,
     /// Writes until one fails.
     pub write_fails_in: Option<u64>,
+    /// Changes (writes, syncs, creations, removals, allocations) until the disk stops, as before
+    /// a power loss: the last one may reach it, nothing later does.
+    pub stops_in: Option<u64>,
     /// Reads fail.
     pub reads_fail: bool,
     /// Bytes that all files may have together.
@@ -41,7 +44,7 @@ pub struct FileCounts {
     pub bytes_read: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     /// As a reader sees it.
     seen: Vec<u8>,
@@ -51,7 +54,7 @@ struct Content {
     dirty: BTreeSet<usize>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     files: BTreeMap<u64, Content>,
     names: BTreeMap<String, u64>,
@@ -60,6 +63,7 @@ struct Disk {
     /// Counts power losses: handles from before one are dead.
     life: u64,
     faults: Faults,
+    stopped: bool,
     counts: FileCounts,
 }
 
@@ -104,6 +108,17 @@ impl FaultyFiles {
         if disk.life == self.life { Ok(disk) } else { Err(io::Error::other("the power was lost")) }
     }
 
+    /// The disk for a change; an error tells the change to happen, or not, but to fail.
+    fn change(&self) -> io::Result<(MutexGuard<'_, Disk>, bool)> {
+        let mut disk = self.live()?;
+        if disk.stopped {
+            return Err(io::Error::other("injected: the disk stopped"));
+        }
+        disk.stopped = counts_down(&mut disk.faults.stops_in);
+        let stops = disk.stopped;
+        Ok((disk, stops))
+    }
+
     /// Sets the faults to come.
     pub fn set_faults(&self, faults: Faults) {
         self.disk().faults = faults;
@@ -123,11 +138,20 @@ impl FaultyFiles {
         let mut disk = self.disk();
         disk.life += 1;
         disk.faults = Faults::default();
+        disk.stopped = false;
         disk.lose_names(&mut dice, parts);
         for content in disk.files.values_mut() {
             content.lose_blocks(&mut dice, parts);
         }
         FaultyFiles { disk: self.disk.clone(), life: disk.life }
+    }
+
+    /// A copy of the directory as a power loss now would leave it.
+    pub fn fork_at_power_loss(&self, seed: u64) -> FaultyFiles {
+        let disk = self.disk();
+        let copy = FaultyFiles { disk: Arc::new(Mutex::new(disk.clone())), life: disk.life };
+        drop(disk);
+        copy.lose_power(seed)
     }
 
     /// A copy of the directory as readers see it now, for another future.
@@ -196,6 +220,10 @@ impl Disk {
     }
 }
 
+fn unless_stopped(stops: bool) -> io::Result<()> {
+    if stops { Err(io::Error::other("injected: the disk stopped")) } else { Ok(()) }
+}
+
 fn counts_down(counter: &mut Option<u64>) -> bool {
     match counter {
         Some(0) => {
@@ -247,8 +275,9 @@ impl Content {
 
 impl Files for FaultyFiles {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut disk = self.live()?;
+        let (mut disk, stops) = self.change()?;
         let file = disk.name(name);
+        unless_stopped(stops)?;
         Ok(Arc::new(FaultyFile { files: self.clone(), file }))
     }
 
@@ -263,12 +292,14 @@ impl Files for FaultyFiles {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut disk = self.live()?;
-        disk.names.remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let (mut disk, stops) = self.change()?;
+        disk.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        unless_stopped(stops)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut disk = self.live()?;
+        let (mut disk, stops) = self.change()?;
+        unless_stopped(stops)?;
         if !disk.faults.syncs_lie {
             disk.durable_names = disk.names.clone();
         }
@@ -294,7 +325,7 @@ impl FaultyFile {
 
 impl File for FaultyFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = self.files.live()?;
+        let (mut disk, stops) = self.files.change()?;
         disk.counts.writes += 1;
         if counts_down(&mut disk.faults.write_fails_in) {
             return Err(io::Error::other("injected: write failed"));
@@ -303,7 +334,7 @@ impl File for FaultyFile {
         disk.check_space((offset + bytes.len() as u64).saturating_sub(length))?;
         let content = disk.files.get_mut(&self.file).ok_or(io::ErrorKind::NotFound)?;
         content.write(size(offset)?, bytes);
-        Ok(())
+        unless_stopped(stops)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -320,7 +351,8 @@ impl File for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut disk = self.files.live()?;
+        let (mut disk, stops) = self.files.change()?;
+        unless_stopped(stops)?;
         disk.counts.syncs += 1;
         let fails = counts_down(&mut disk.faults.sync_fails_in);
         let lies = disk.faults.syncs_lie;
@@ -337,7 +369,8 @@ impl File for FaultyFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let disk = self.files.live()?;
+        let (disk, stops) = self.files.change()?;
+        unless_stopped(stops)?;
         let length = disk.files.get(&self.file).map_or(0, |content| content.seen.len() as u64);
         disk.check_space(bytes.saturating_sub(length))?;
         drop(disk);

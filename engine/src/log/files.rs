@@ -52,6 +52,10 @@ impl OsFiles {
     /// Creates the directory if need be, and locks it against a second process.
     pub fn try_new(directory: &Path) -> io::Result<OsFiles> {
         fs::create_dir_all(directory)?;
+        if let Some(parent) = directory.parent().filter(|parent| parent.is_dir()) {
+            // The directory itself has to survive a power loss, too.
+            fs::File::open(parent)?.sync_all()?;
+        }
         let lock = fs::File::create(directory.join(LOCK_NAME))?;
         lock.try_lock().map_err(|e| match e {
             fs::TryLockError::WouldBlock => {

@@ -307,7 +307,7 @@ impl GroupLog {
             return Err(LogError::Removed { replica });
         }
         let last = match keep {
-            Some(keep) if inner.view.last.is_some_and(|(_, last)| last <= keep) => return Ok(()),
+            Some(keep) if inner.view.last.is_none_or(|(_, last)| last <= keep) => return Ok(()),
             Some(keep) if keep >= inner.first => Some((inner.term_of_live(replica, keep)?, keep)),
             // What is purged is decided: nothing before it can be taken back.
             Some(_) | None => inner.view.purged,

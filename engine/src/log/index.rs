@@ -210,8 +210,8 @@ impl GroupIndex {
             purged: (flags & 2 != 0).then_some(purged),
             last: (flags & 4 != 0).then_some(last),
         };
-        let is_sane = entries == 0 || state.last.map(|(_, i)| i + 1) == first.checked_add(entries);
-        if !is_sane {
+        let end = state.last.and_then(|(_, last)| last.checked_add(1));
+        if entries > 0 && (end.is_none() || end != first.checked_add(entries)) {
             return None;
         }
         let locations = VecDeque::from(vec![Location::NOWHERE; usize::try_from(entries).ok()?]);

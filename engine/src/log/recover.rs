@@ -68,8 +68,6 @@ struct Found<'a> {
 
 /// Reads the log, cuts a torn round, and makes durable what is told.
 pub(crate) fn recover(config: &LogConfig, files: &dyn Files) -> Result<Recovered, LogError> {
-    // What a crashed process created may not be durable, and is about to be relied on.
-    files.sync_dir().map_err(|e| LogError::io("sync", ".", e))?;
     let names = files.list().map_err(|e| LogError::io("list", ".", e))?;
     let mark = Mark::read(files, &names)?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::parse_name(name)).collect();

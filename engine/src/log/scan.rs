@@ -102,7 +102,7 @@ impl<'a> SegmentReader<'a> {
     pub(crate) fn round(&self, offset: u64) -> Result<RoundRead, LogError> {
         let Some(header) = self.header(offset)? else { return Ok(RoundRead::Broken) };
         let reaches = offset + u64::from(header.length);
-        if !self.is_ours(&header) || reaches > self.bytes {
+        if !self.is_ours(&header) || reaches > self.bytes.min(u64::from(u32::MAX)) {
             return Ok(RoundRead::Broken);
         }
         let body =

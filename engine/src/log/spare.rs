@@ -1,7 +1,7 @@
 //! The next segment, made before it is needed, so that changing segments does not stall.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 
 use super::config::WriterKind;
 use super::error::LogError;
@@ -13,7 +13,22 @@ type Made = Result<Arc<dyn File>, LogError>;
 /// A segment file that holds nothing yet.
 #[derive(Default)]
 pub(crate) struct Spare {
-    making: Option<(u32, Receiver<Made>)>,
+    making: Option<(u32, Making)>,
+}
+
+enum Making {
+    Thread(JoinHandle<Made>),
+    Done(Made),
+}
+
+impl Making {
+    /// Waits until it is done; `None` if it never will be.
+    fn join(self) -> Option<Made> {
+        match self {
+            Making::Thread(thread) => thread.join().ok(),
+            Making::Done(made) => Some(made),
+        }
+    }
 }
 
 impl Spare {
@@ -28,34 +43,41 @@ impl Spare {
         if self.making.is_some() {
             return;
         }
-        let (sender, receiver) = sync_channel(1);
-        let files = files.clone();
-        let make = move || {
-            // The writer that asked may have stopped; the file is found again at the next start.
-            let _ = sender.send(make(files.as_ref(), number, bytes));
-        };
-        match on {
+        let making = match on {
+            WriterKind::Task => Making::Done(make(files.as_ref(), number, bytes)),
             WriterKind::Thread => {
+                let files = files.clone();
                 let thread = std::thread::Builder::new().name("log-spare".to_owned());
-                // Without a thread the channel is cut, and the file is made when it is needed.
-                drop(thread.spawn(make));
+                match thread.spawn(move || make(files.as_ref(), number, bytes)) {
+                    Ok(thread) => Making::Thread(thread),
+                    // Then it is made when it is needed.
+                    Err(error) => Making::Done(Err(LogError::io("start the spare of", ".", error))),
+                }
             }
-            WriterKind::Task => make(),
-        }
-        self.making = Some((number, receiver));
+        };
+        self.making = Some((number, making));
     }
 
     /// The file of segment `number`. A spare that could not be made is tried again, once: nothing
     /// was written to it, and space may have become free.
     pub(crate) fn take(&mut self, files: &Arc<dyn Files>, number: u32, bytes: u64) -> Made {
         let made = self.making.take().filter(|(made, _)| *made == number);
-        match made.and_then(|(_, receiver)| receiver.recv().ok()) {
+        match made.and_then(|(_, making)| making.join()) {
             Some(Ok(file)) => Ok(file),
             Some(Err(error)) => {
                 tracing::warn!(segment = number, error = %error.reason(), "spare segment failed");
                 make(files.as_ref(), number, bytes)
             }
             None => make(files.as_ref(), number, bytes),
+        }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        // Whoever opens the log next must not find a file that is still being made.
+        if let Some((_, making)) = self.making.take() {
+            drop(making.join());
         }
     }
 }

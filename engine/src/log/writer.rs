@@ -61,6 +61,7 @@ impl Writer {
         if begin {
             writer.put_checkpoint()?;
             writer.open.file.sync_data().map_err(|e| writer.io("sync", e))?;
+            writer.announce_segment();
         }
         Ok(writer)
     }
@@ -169,8 +170,7 @@ impl Writer {
         if wanted > self.open.capacity {
             self.open.file.allocate(wanted as u64).map_err(|e| self.io("allocate", e))?;
             self.open.capacity = wanted;
-            let file = Some(self.open.file.clone());
-            self.core.segments.add(self.open.number, wanted as u64, file);
+            self.announce_segment();
         }
         Ok(())
     }
@@ -186,7 +186,9 @@ impl Writer {
         let file = self.spare.take(self.core.segments.files(), number, u64::from(bytes))?;
         self.open = OpenSegment::new(number, file, bytes as usize, self.core.config.identity);
         self.put_checkpoint()?;
-        self.sync().await
+        self.sync().await?;
+        self.announce_segment();
+        Ok(())
     }
 
     fn put_checkpoint(&mut self) -> Result<(), LogError> {
@@ -207,9 +209,14 @@ impl Writer {
             layout::put_record(&mut self.buffer, self.open.seed, &header, &payload);
             records += 1;
         }
+        self.put_round(RoundKind::Checkpoint, records)
+    }
+
+    /// Lets others know of the segment. Not before its checkpoint is synced: from then on older
+    /// segments may be removed.
+    fn announce_segment(&self) {
         let file = Some(self.open.file.clone());
         self.core.segments.add(self.open.number, self.open.capacity as u64, file);
-        self.put_round(RoundKind::Checkpoint, records)
     }
 
     fn begin_round(&mut self) {

@@ -1,6 +1,12 @@
 //! Claims about the whole log. Claims about one part stand with that part.
 
 mod append;
+mod collect;
+mod damage;
+mod disk_faults;
+mod golden;
+mod model;
+mod os;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
