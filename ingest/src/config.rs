@@ -166,6 +166,10 @@ pub struct IngestConfig {
     #[arg(long, env = "PLATBOOK_INGEST_HELD_MESSAGES_MAX",
           default_value_t = IngestConfig::HELD_MESSAGES_MAX)]
     pub held_messages_max: usize,
+    /// After a shutdown, what is under way has so long to end, in seconds
+    #[arg(long, env = "PLATBOOK_INGEST_DRAIN_SECONDS",
+          default_value_t = IngestConfig::DRAIN_SECONDS)]
+    pub drain_seconds: u32,
     /// Address for health checks and metrics
     #[arg(long, env = "PLATBOOK_INGEST_LISTEN", default_value_t = IngestConfig::LISTEN)]
     pub listen: SocketAddr,
@@ -184,6 +188,8 @@ impl IngestConfig {
     const RECEIVES_MAX: u32 = 10;
     const HELD_BYTES_MAX: u64 = 512 << 20;
     const HELD_MESSAGES_MAX: usize = 20_000;
+    /// A process has 10 s after `SIGTERM`; giving back what is left takes its part.
+    const DRAIN_SECONDS: u32 = 8;
     const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8_081);
 }
 
@@ -199,6 +205,7 @@ impl Default for IngestConfig {
             receives_max: IngestConfig::RECEIVES_MAX,
             held_bytes_max: IngestConfig::HELD_BYTES_MAX,
             held_messages_max: IngestConfig::HELD_MESSAGES_MAX,
+            drain_seconds: IngestConfig::DRAIN_SECONDS,
             listen: IngestConfig::LISTEN,
             insecure: false,
             fields: FieldMap::default(),

@@ -16,7 +16,11 @@ const NAMES_THAT_SAY_NOTHING: [&str; 8] =
 /// import it, and whom to ask instead.
 const HIDDEN: [(&str, &[&str], &str); 4] = [
     ("rocksdb", &["engine/src/store"], "ask the engine's store; it alone knows RocksDB"),
-    ("aws_", &["ingest/src/queue"], "go through the queue of `ingest`; it alone knows the AWS SDK"),
+    (
+        "aws_",
+        &["ingest/src/queue", "ingest/tests"],
+        "go through the queue of `ingest`; it alone knows the AWS SDK",
+    ),
     ("openraft", &["node/src/raft"], "go through `node/src/raft`; it alone knows openraft"),
     ("bincode", &["client/protocol/src/codec.rs"], "encode and decode with `protocol::codec`"),
 ];

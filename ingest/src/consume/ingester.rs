@@ -28,8 +28,6 @@ use crate::queue::{BATCH_ENTRIES_MAX, Bodies, QueueClient};
 
 /// Messages between two stages.
 const CHANNEL_MESSAGES: usize = 4_096;
-/// After a shutdown, what is under way has so long to end.
-const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// Giving back what is left may take so long: a process has 10 s after `SIGTERM`.
 const RELEASE_MAX: Duration = Duration::from_millis(1_500);
 /// Calls at a time that give messages back.
@@ -128,7 +126,8 @@ impl Ingester {
             ended = stages.join_next() => ended,
             () = shutdown.cancelled() => None,
         };
-        let deadline = Instant::now() + DRAIN_MAX;
+        let drain = Duration::from_secs(u64::from(ingest.config.drain_seconds));
+        let deadline = Instant::now() + drain;
         ingest.stopping.cancel();
         let drained = timeout_at(deadline, async { while stages.join_next().await.is_some() {} });
         if drained.await.is_err() {

@@ -81,11 +81,11 @@ impl Stats {
             ("duplicate", &self.duplicate),
             ("stale", &self.stale),
             ("suspect", &self.suspect),
+            ("quarantined", &self.quarantined),
         ];
-        page.counters("platbook_ingest_outcomes_total", "outcome", &outcomes);
+        page.counters("platbook_ingest_messages_total", "outcome", &outcomes);
         page.counter("platbook_ingest_messages_busy_total", &self.busy);
         page.counter("platbook_ingest_messages_later_total", &self.later);
-        page.counter("platbook_ingest_messages_quarantined_total", &self.quarantined);
         page.counter("platbook_ingest_quarantine_refused_total", &self.quarantine_refused);
         let errors = [("poll", &self.poll_errors), ("post", &self.post_errors)];
         page.counters("platbook_ingest_errors_total", "step", &errors);

@@ -65,7 +65,7 @@ impl Service {
         if let Ok(known) = self.by_name(&name) {
             let current = known.lock().settings;
             if current.try_with(&attributes)? != current {
-                let message = "A queue already exists with the same name and a different value for attributes";
+                let message = "A queue already exists with the same name and other attributes";
                 return Err(ServiceError::new(Code::QueueNameExists, message));
             }
             return Ok(url_answer(base, &name));

@@ -1,32 +1,31 @@
 //! Sends files of messages to a queue, in batches, several requests at a time.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use flate2::bufread::MultiGzDecoder;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::lines::{Batch, read_all, total_bytes};
 use crate::config::SendConfig;
 use crate::error::SendError;
-use crate::queue::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, QueueClient};
+use crate::queue::QueueClient;
 
 /// Batches read ahead.
 const BATCHES_AHEAD: usize = 64;
-/// Longest line that is read, in bytes.
-const LINE_BYTES_MAX: u64 = 16 << 20;
 /// A batch that the queue does not take for so long ends the sending.
 const BATCH_DEADLINE: Duration = Duration::from_secs(60);
 /// First pause before a batch is sent again; it doubles.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// After a shutdown, requests under way have so long to end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -52,10 +51,6 @@ pub struct Sent {
     pub is_cut_short: bool,
 }
 
-struct Batch {
-    bodies: Vec<String>,
-}
-
 #[derive(Debug, Default)]
 struct Totals {
     sent: AtomicU64,
@@ -73,15 +68,11 @@ pub async fn send(
     let totals = Arc::new(Totals::default());
     let bytes_total = total_bytes(&config.files);
     let start = Instant::now();
-    let (batches, mut incoming) = mpsc::channel(BATCHES_AHEAD);
-    let files = config.files.clone();
-    let bytes_read = Arc::clone(&totals.bytes_read);
-    let reader = tokio::task::spawn_blocking(move || read_all(&files, &bytes_read, &batches));
+    let (mut batches, reader) = read(config.files.clone(), Arc::clone(&totals.bytes_read))?;
     let room = Arc::new(Semaphore::new(config.concurrency.max(1)));
     let mut requests: JoinSet<Result<(), SendError>> = JoinSet::new();
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut due = start;
-    let mut is_cut_short = false;
     let mut tell = |totals: &Totals| {
         progress(&Progress {
             sent: totals.sent.load(Ordering::Relaxed),
@@ -90,51 +81,74 @@ pub async fn send(
             elapsed: start.elapsed(),
         });
     };
-    loop {
+    let mut is_at_end = false;
+    while !(is_at_end && requests.is_empty()) {
         let next = async {
             sleep_until(due).await;
             let permit = Arc::clone(&room).acquire_owned().await;
-            (permit.expect("the semaphore is never closed"), incoming.recv().await)
+            (permit.expect("the semaphore is never closed"), batches.recv().await)
         };
-        let (permit, batch) = tokio::select! {
-            next = next => next,
-            Some(ended) = requests.join_next() => {
-                flatten(ended)?;
-                continue;
-            }
-            _ = ticks.tick() => {
-                tell(&totals);
-                continue;
-            }
+        tokio::select! {
+            (permit, batch) = next, if !is_at_end => match batch {
+                None => is_at_end = true,
+                Some(batch) => {
+                    due = due_after(due, batch.bodies.len(), config.rate);
+                    let (queue, totals) = (queue.clone(), Arc::clone(&totals));
+                    requests.spawn(async move {
+                        let outcome = send_batch(&queue, batch, &totals).await;
+                        drop(permit);
+                        outcome
+                    });
+                }
+            },
+            Some(ended) = requests.join_next() => flatten(ended)?,
+            _ = ticks.tick() => tell(&totals),
             () = shutdown.cancelled() => {
-                is_cut_short = true;
-                break;
+                let end = async { while requests.join_next().await.is_some() {} };
+                // What is cut here may be sent or not: the caller knows that it is cut short.
+                let _ = timeout(DRAIN_MAX, end).await;
+                let messages = totals.sent.load(Ordering::Relaxed);
+                return Ok(Sent { messages, is_cut_short: true });
             }
-        };
-        let Some(batch) = batch else { break };
-        if config.rate > 0 {
-            // Behind schedule means that the queue is the limit: don't catch up in a burst.
-            let pause = Duration::from_secs_f64(batch.bodies.len() as f64 / f64::from(config.rate));
-            due = due.max(Instant::now() - PROGRESS_EVERY) + pause;
         }
-        let (queue, totals) = (queue.clone(), Arc::clone(&totals));
-        requests.spawn(async move {
-            let outcome = send_batch(&queue, batch, &totals).await;
-            drop(permit);
-            outcome
-        });
-    }
-    // Ends the reader where it was cut short.
-    drop(incoming);
-    while let Some(ended) = requests.join_next().await {
-        flatten(ended)?;
     }
     tell(&totals);
-    let read = reader.await.expect("reading files does not panic");
-    if !is_cut_short {
-        read?;
+    reader.await.expect("reading files does not panic")?;
+    Ok(Sent { messages: totals.sent.load(Ordering::Relaxed), is_cut_short: false })
+}
+
+type Reading = oneshot::Receiver<Result<(), SendError>>;
+
+/// Reads on a thread of its own: reading standard input may never end, and must not hold up the
+/// end of the process.
+fn read(
+    files: Vec<PathBuf>,
+    bytes_read: Arc<AtomicU64>,
+) -> Result<(mpsc::Receiver<Batch>, Reading), SendError> {
+    let (batches, incoming) = mpsc::channel(BATCHES_AHEAD);
+    let (done, reading) = oneshot::channel();
+    let path = files.first().cloned().unwrap_or_default();
+    std::thread::Builder::new()
+        .name("feed-send".to_string())
+        .spawn(move || {
+            let read = read_all(&files, &bytes_read, &batches);
+            // Nobody waits for it where the sending was cut short.
+            let _ = done.send(read);
+        })
+        .map_err(|source| SendError::Read { path, source })?;
+    Ok((incoming, reading))
+}
+
+/// When the next batch may go. Behind schedule means that the queue is the limit: nothing is
+/// caught up in a burst.
+fn due_after(due: Instant, messages: usize, rate: u32) -> Instant {
+    match rate {
+        0 => due,
+        rate => {
+            let pause = Duration::from_secs_f64(messages as f64 / f64::from(rate));
+            due.max(Instant::now() - PROGRESS_EVERY) + pause
+        }
     }
-    Ok(Sent { messages: totals.sent.load(Ordering::Relaxed), is_cut_short })
 }
 
 /// A progress line on standard error, if that is a terminal.
@@ -187,99 +201,5 @@ async fn send_batch(queue: &QueueClient, batch: Batch, totals: &Totals) -> Resul
         }
         sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
-    }
-}
-
-fn total_bytes(files: &[PathBuf]) -> Option<u64> {
-    let size = |path: &PathBuf| std::fs::metadata(path).ok().map(|meta| meta.len());
-    files.iter().map(size).sum()
-}
-
-fn read_all(
-    files: &[PathBuf],
-    bytes_read: &Arc<AtomicU64>,
-    batches: &mpsc::Sender<Batch>,
-) -> Result<(), SendError> {
-    let mut bodies = Vec::new();
-    let mut bytes = 0;
-    for path in files {
-        let mut lines = open(path, bytes_read)?;
-        let mut number = 0;
-        while let Some(line) = next_line(&mut lines, path, number)? {
-            number += 1;
-            if line.trim().is_empty() {
-                continue;
-            }
-            if bodies.len() == BATCH_ENTRIES_MAX || bytes + line.len() > BATCH_BYTES_MAX {
-                let batch = Batch { bodies: std::mem::take(&mut bodies) };
-                if !batch.bodies.is_empty() && batches.blocking_send(batch).is_err() {
-                    return Ok(());
-                }
-                bytes = 0;
-            }
-            bytes += line.len();
-            bodies.push(line);
-        }
-    }
-    if !bodies.is_empty() {
-        // Nobody takes it where the sending has ended early.
-        let _ = batches.blocking_send(Batch { bodies });
-    }
-    Ok(())
-}
-
-fn next_line(
-    lines: &mut impl BufRead,
-    path: &Path,
-    number: u64,
-) -> Result<Option<String>, SendError> {
-    let mut line = Vec::new();
-    let read = lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
-    let read = read.map_err(|source| SendError::Read { path: path.to_owned(), source })?;
-    if read == 0 {
-        return Ok(None);
-    }
-    let bad = |reason: &str| SendError::BadLine {
-        path: path.to_owned(),
-        line: number + 1,
-        reason: reason.to_string(),
-    };
-    if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-        return Err(bad("longer than 16 MiB"));
-    }
-    while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        line.pop();
-    }
-    String::from_utf8(line).map(Some).map_err(|_| bad("not UTF-8"))
-}
-
-fn open(path: &Path, bytes_read: &Arc<AtomicU64>) -> Result<Box<dyn BufRead>, SendError> {
-    if path == Path::new("-") {
-        return Ok(Box::new(BufReader::new(std::io::stdin())));
-    }
-    let fail = |source| SendError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    let file = BufReader::new(Counted { inner: file, bytes: Arc::clone(bytes_read) });
-    Ok(match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        Some("zst") => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(file).map_err(fail)?;
-            Box::new(BufReader::new(decoder))
-        }
-        _ => Box::new(file),
-    })
-}
-
-/// Counts the bytes that pass.
-struct Counted {
-    inner: File,
-    bytes: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        self.bytes.fetch_add(got as u64, Ordering::Relaxed);
-        Ok(got)
     }
 }

@@ -63,51 +63,51 @@ impl ServiceError {
 
 impl Code {
     /// Type in the JSON protocol, code in the query protocol, HTTP status.
-    #[rustfmt::skip]
-    fn names(self) -> (&'static str, &'static str, u16) {
+    fn names(self) -> (String, String, u16) {
+        // Some old codes bear the name of the service, in one protocol or in both.
+        let long = |name: &str| (sqs(name), format!("AWS.SimpleQueueService.{name}"), 400);
+        let short = |name: &str| (sqs(name), name.to_string(), 400);
+        let general = |shape: &str, name: &str, status| {
+            (format!("com.amazon.coral.{shape}"), name.to_string(), status)
+        };
         match self {
-            Code::QueueDoesNotExist =>
-                ("com.amazonaws.sqs#QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", 400),
-            Code::QueueNameExists =>
-                ("com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists", 400),
-            Code::InvalidMessageContents =>
-                ("com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents", 400),
-            Code::BatchRequestTooLong =>
-                ("com.amazonaws.sqs#BatchRequestTooLong", "AWS.SimpleQueueService.BatchRequestTooLong", 400),
-            Code::TooManyEntries =>
-                ("com.amazonaws.sqs#TooManyEntriesInBatchRequest", "AWS.SimpleQueueService.TooManyEntriesInBatchRequest", 400),
-            Code::EmptyBatch =>
-                ("com.amazonaws.sqs#EmptyBatchRequest", "AWS.SimpleQueueService.EmptyBatchRequest", 400),
-            Code::EntryIdsNotDistinct =>
-                ("com.amazonaws.sqs#BatchEntryIdsNotDistinct", "AWS.SimpleQueueService.BatchEntryIdsNotDistinct", 400),
-            Code::InvalidEntryId =>
-                ("com.amazonaws.sqs#InvalidBatchEntryId", "AWS.SimpleQueueService.InvalidBatchEntryId", 400),
-            Code::ReceiptHandleIsInvalid =>
-                ("com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid", 400),
-            Code::MessageNotInflight =>
-                ("com.amazonaws.sqs#MessageNotInflight", "AWS.SimpleQueueService.MessageNotInflight", 400),
-            Code::OverLimit =>
-                ("com.amazonaws.sqs#OverLimit", "OverLimit", 400),
-            Code::InvalidAttributeName =>
-                ("com.amazonaws.sqs#InvalidAttributeName", "InvalidAttributeName", 400),
-            Code::InvalidAttributeValue =>
-                ("com.amazonaws.sqs#InvalidAttributeValue", "InvalidAttributeValue", 400),
-            Code::InvalidParameterValue =>
-                ("com.amazon.coral.service#InvalidParameterValueException", "InvalidParameterValue", 400),
-            Code::MissingParameter =>
-                ("com.amazon.coral.service#MissingRequiredParameterException", "MissingParameter", 400),
-            Code::UnsupportedOperation =>
-                ("com.amazonaws.sqs#UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation", 400),
-            Code::InvalidAction =>
-                ("com.amazon.coral.service#UnknownOperationException", "InvalidAction", 400),
-            Code::Malformed =>
-                ("com.amazon.coral.service#SerializationException", "MalformedInput", 400),
-            Code::Unavailable =>
-                ("com.amazon.coral.availability#ServiceUnavailableException", "ServiceUnavailable", 503),
-            Code::Internal =>
-                ("com.amazon.coral.service#InternalFailure", "InternalFailure", 500),
+            Code::QueueDoesNotExist => {
+                let (_, query, status) = long("NonExistentQueue");
+                (sqs("QueueDoesNotExist"), query, status)
+            }
+            Code::QueueNameExists => (sqs("QueueNameExists"), "QueueAlreadyExists".into(), 400),
+            Code::BatchRequestTooLong => long("BatchRequestTooLong"),
+            Code::TooManyEntries => long("TooManyEntriesInBatchRequest"),
+            Code::EmptyBatch => long("EmptyBatchRequest"),
+            Code::EntryIdsNotDistinct => long("BatchEntryIdsNotDistinct"),
+            Code::InvalidEntryId => long("InvalidBatchEntryId"),
+            Code::MessageNotInflight => long("MessageNotInflight"),
+            Code::UnsupportedOperation => long("UnsupportedOperation"),
+            Code::InvalidMessageContents => short("InvalidMessageContents"),
+            Code::ReceiptHandleIsInvalid => short("ReceiptHandleIsInvalid"),
+            Code::OverLimit => short("OverLimit"),
+            Code::InvalidAttributeName => short("InvalidAttributeName"),
+            Code::InvalidAttributeValue => short("InvalidAttributeValue"),
+            Code::InvalidParameterValue => {
+                general("service#InvalidParameterValueException", "InvalidParameterValue", 400)
+            }
+            Code::MissingParameter => {
+                general("service#MissingRequiredParameterException", "MissingParameter", 400)
+            }
+            Code::InvalidAction => {
+                general("service#UnknownOperationException", "InvalidAction", 400)
+            }
+            Code::Malformed => general("service#SerializationException", "MalformedInput", 400),
+            Code::Unavailable => {
+                general("availability#ServiceUnavailableException", "ServiceUnavailable", 503)
+            }
+            Code::Internal => general("service#InternalFailure", "InternalFailure", 500),
         }
     }
+}
+
+fn sqs(name: &str) -> String {
+    format!("com.amazonaws.sqs#{name}")
 }
 
 impl From<StoreError> for ServiceError {

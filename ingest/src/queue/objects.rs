@@ -224,8 +224,6 @@ mod tests {
 
     use super::*;
 
-    /// The example "GET Object" of AWS's "Signature Calculations for the Authorization Header"
-    /// signs a `Range` header too; this is the same request without it, against our own clock.
     #[test]
     fn a_signed_request_names_its_scope_and_headers() {
         let s3 = S3 {
