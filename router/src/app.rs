@@ -21,6 +21,7 @@ use crate::nodes::{Directory, Leaders, follow::follow};
 use crate::read::cache::Cache;
 use crate::read::places::Places;
 use crate::write::edge::Edge;
+use crate::write::trainer::Trainer;
 
 /// What all requests share.
 pub(crate) struct App {
@@ -62,8 +63,10 @@ impl App {
         let directory = Arc::new(Directory::new(&nodes));
         let leaders = Leaders::new(directory.clone());
         let dictionaries = Arc::new(Dictionaries::new(leaders.clone()));
+        let trainer = Trainer::new(leaders.clone());
         let cpu = Cpu::new();
-        let edge = Edge::new(parser, dictionaries.clone(), cpu.clone(), limits.sent_ahead_ms_max);
+        let edge =
+            Edge::new(parser, dictionaries.clone(), trainer, cpu.clone(), limits.sent_ahead_ms_max);
         let shards = Arc::new(Shards::new(leaders, &limits, &metrics));
         let stop = CancellationToken::new();
         tokio::spawn(follow(directory.clone(), stop.clone()));

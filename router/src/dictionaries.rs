@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use platbook_protocol::ShardId;
@@ -20,12 +22,17 @@ use crate::nodes::leader::Attempt;
 pub(crate) struct Dictionaries {
     leaders: Leaders,
     known: ArcSwap<BTreeMap<u32, Arc<Dictionary>>>,
+    /// The newest one is on its way.
+    is_fetching: AtomicBool,
 }
+
+/// How long one attempt to fetch the newest dictionary lasts.
+const FETCH_MS_MAX: u64 = 5_000;
 
 impl Dictionaries {
     /// Fetches by `leaders`.
     pub(crate) fn new(leaders: Leaders) -> Dictionaries {
-        Dictionaries { leaders, known: ArcSwap::default() }
+        Dictionaries { leaders, known: ArcSwap::default(), is_fetching: AtomicBool::new(false) }
     }
 
     /// What is known so far.
@@ -61,17 +68,25 @@ impl Dictionaries {
         Ok(Some(dictionary))
     }
 
-    /// The dictionary to compress with now: the newest, or none while it cannot be had, because
-    /// a write does not fail for want of a better ratio.
-    pub(crate) async fn newest(&self, deadline: Instant) -> Option<Arc<Dictionary>> {
+    /// The dictionary to compress with now. A write neither waits nor fails for want of a better
+    /// ratio: while the newest one is being fetched, the newest that is here serves.
+    pub(crate) fn newest(self: &Arc<Self>) -> Option<Arc<Dictionary>> {
         let id = self.leaders.directory().dictionary();
-        match self.get(id, deadline).await {
-            Ok(dictionary) => dictionary,
-            Err(error) => {
-                warn!(id, %error, "compressing without the dictionary");
-                None
-            }
+        let known = self.known.load();
+        if let Some(dictionary) = known.get(&id) {
+            return Some(dictionary.clone());
         }
+        if id != 0 && !self.is_fetching.swap(true, Ordering::AcqRel) {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let deadline = Instant::now() + Duration::from_millis(FETCH_MS_MAX);
+                if let Err(error) = this.get(id, deadline).await {
+                    warn!(id, %error, "compressing without the newest dictionary");
+                }
+                this.is_fetching.store(false, Ordering::Release);
+            });
+        }
+        known.last_key_value().map(|(_, dictionary)| dictionary.clone())
     }
 }
 

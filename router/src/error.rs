@@ -17,6 +17,16 @@ pub enum RouterError {
     /// Nothing to start from.
     #[error("no storage node is named (see --nodes)")]
     NoNodes,
+    /// Limits that contradict each other.
+    #[error(
+        "limit idle_ms_max ({idle_ms_max}) must be greater than deadline_ms_max ({deadline_ms_max})"
+    )]
+    Limits {
+        /// Silence after which a connection is closed.
+        idle_ms_max: u64,
+        /// How long a request may rightly be silent.
+        deadline_ms_max: u64,
+    },
     /// A field of a listing that cannot be looked for.
     #[error(transparent)]
     Fields(#[from] platbook_protocol::listing::FieldMapError),

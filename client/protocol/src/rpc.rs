@@ -330,6 +330,16 @@ pub struct GetDictionary {
     pub id: u32,
 }
 
+/// `POST /rpc/put-dictionary`: keep a trained dictionary, unless there is a newer one than
+/// `latest`; answered by the id of the newest. Asked of the system shard's leader.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutDictionary {
+    /// The newest id that the caller knows; 0 for none.
+    pub latest: u32,
+    /// As trained.
+    pub bytes: Vec<u8>,
+}
+
 /// `POST /rpc/hello`: who are you, and what do you know? Asked before a cluster is formed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Hello {

@@ -9,6 +9,7 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use platbook_protocol::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::params;
 use super::problem::ApiError;
@@ -19,9 +20,11 @@ const PAUSE_MS_MAX: u64 = 30_000;
 /// What a client is told to wait when there is no room.
 const RETRY_AFTER_MS: u32 = 1_000;
 
-/// A body that is read piece by piece.
+/// A body that is read piece by piece, no longer than the request's deadline: what comes later
+/// could not be carried out anyway.
 pub(crate) struct BodyReader {
     body: Body,
+    deadline: Instant,
     room: Arc<Semaphore>,
     room_wait: Duration,
     read_bytes: usize,
@@ -38,6 +41,7 @@ impl BodyReader {
         headers: &HeaderMap,
         body: Body,
         bytes_max: usize,
+        deadline: Instant,
     ) -> Result<BodyReader, ApiError> {
         match params::text(headers, header::CONTENT_ENCODING.as_str())? {
             None | Some("identity") => {}
@@ -52,14 +56,15 @@ impl BodyReader {
         }
         let room = app.body_bytes.clone();
         let room_wait = Duration::from_millis(app.limits.queue_wait_ms_max);
-        Ok(BodyReader { body, room, room_wait, read_bytes: 0, bytes_max })
+        Ok(BodyReader { body, deadline, room, room_wait, read_bytes: 0, bytes_max })
     }
 
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
         loop {
-            let patience = Duration::from_millis(PAUSE_MS_MAX);
-            let frame = match tokio::time::timeout(patience, self.body.frame()).await {
+            let pause = Instant::now() + Duration::from_millis(PAUSE_MS_MAX);
+            let patience = pause.min(self.deadline);
+            let frame = match tokio::time::timeout_at(patience, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(error))) => {
@@ -67,7 +72,8 @@ impl BodyReader {
                     return Err(ApiError::new(Code::RequestTimeout, detail));
                 }
                 Err(_) => {
-                    let detail = format!("the body paused for {PAUSE_MS_MAX} ms");
+                    let detail =
+                        "the body paused for too long, or the deadline passed before its end";
                     return Err(ApiError::new(Code::RequestTimeout, detail));
                 }
             };

@@ -50,7 +50,8 @@ pub(crate) async fn post(
         }
     };
     let times = times(&app, &headers)?;
-    let mut reader = BodyReader::try_new(&app, &headers, body, app.limits.body_bytes_max)?;
+    let mut reader =
+        BodyReader::try_new(&app, &headers, body, app.limits.body_bytes_max, deadline)?;
     let mut request = Request::new(app, Plan { hold, times, deadline });
     let read = request.read(&mut reader).await;
     let tally = request.finish().await;
@@ -186,7 +187,7 @@ async fn carry_lines(app: &Arc<App>, plan: Plan, lines: Vec<Line>) -> Vec<Settle
         let failed = |line| (line, Err(ApiError::new(error.code(), error.detail())));
         numbers.into_iter().map(failed).collect()
     };
-    let outcomes = match app.edge.lines(lines, plan.times, plan.deadline).await {
+    let outcomes = match app.edge.lines(lines, plan.times).await {
         Ok(outcomes) => outcomes,
         Err(error) => return all(numbers, error),
     };

@@ -177,7 +177,7 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = params::deadline(&headers, &app.limits)?;
-    let reader = BodyReader::try_new(&app, &headers, body, app.limits.body_bytes_max)?;
+    let reader = BodyReader::try_new(&app, &headers, body, app.limits.body_bytes_max, deadline)?;
     let (bytes, _room) = reader.whole().await?;
     let mut lines = Lines::new(LINE_BYTES_MAX);
     lines.push(&bytes);
@@ -222,7 +222,7 @@ pub(crate) async fn retry(
     let record = found.ok_or_else(|| not_quarantined(&message_id))?;
     let times = Times { sent: record.sent, now: app.clock.now() };
     let lines = vec![Line::Text { number: 1, bytes: record.body.into() }];
-    let mut outcomes = app.edge.lines(lines, times, deadline).await?;
+    let mut outcomes = app.edge.lines(lines, times).await?;
     let prepared = match outcomes.pop() {
         Some((_, prepared)) => prepared?,
         None => return Err(ApiError::new(Code::BadJson, "the message has no body")),

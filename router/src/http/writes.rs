@@ -38,10 +38,10 @@ pub(crate) async fn put(
     let id = params::listing_id(&id)?;
     let if_match = params::if_match(&headers)?;
     let times = times(&app, &headers)?;
-    let reader = BodyReader::try_new(&app, &headers, body, app.limits.listing_bytes_max)
+    let reader = BodyReader::try_new(&app, &headers, body, app.limits.listing_bytes_max, deadline)
         .map_err(as_listing)?;
     let (bytes, room) = reader.whole().await.map_err(as_listing)?;
-    let prepared = app.edge.listing(id, bytes, times.sent, deadline).await?;
+    let prepared = app.edge.listing(id, bytes, times.sent).await?;
     drop(room);
     conclude(&app, Delivery { prepared, if_match, hold: true }, deadline).await
 }

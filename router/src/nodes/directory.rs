@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use platbook_protocol::map::Map;
@@ -19,7 +20,7 @@ pub(crate) struct Directory {
     /// Leaders by shard: hints, corrected by whoever is asked.
     leaders: ArcSwap<HashMap<ShardId, NodeId>>,
     links: ArcSwap<HashMap<Arc<str>, Link>>,
-    dictionary: watch::Sender<u32>,
+    dictionary: AtomicU32,
     formed: watch::Sender<bool>,
     outdated: Notify,
 }
@@ -34,7 +35,7 @@ impl Directory {
             map: ArcSwapOption::empty(),
             leaders: ArcSwap::default(),
             links: ArcSwap::from_pointee(links),
-            dictionary: watch::channel(0).0,
+            dictionary: AtomicU32::new(0),
             formed: watch::channel(false).0,
             outdated: Notify::new(),
         }
@@ -59,7 +60,12 @@ impl Directory {
 
     /// The newest dictionary's id; 0 before one is trained.
     pub(crate) fn dictionary(&self) -> u32 {
-        *self.dictionary.borrow()
+        self.dictionary.load(Ordering::Relaxed)
+    }
+
+    /// Notes the newest dictionary's id; ids only grow.
+    pub(crate) fn learn_dictionary(&self, id: u32) {
+        self.dictionary.fetch_max(id, Ordering::Relaxed);
     }
 
     /// Who leads `shard`, as far as known.
@@ -115,11 +121,7 @@ impl Directory {
             error!(cluster = %map.cluster, "a node belongs to another cluster");
             return false;
         }
-        self.dictionary.send_if_modified(|id| {
-            let newer = answer.dictionary > *id;
-            *id = answer.dictionary.max(*id);
-            newer
-        });
+        self.learn_dictionary(answer.dictionary);
         for (shard, leader) in answer.leaders {
             // A node that knows no leader does not refute what an answer proved.
             if self.leader(shard).is_none() || leader.is_some() {

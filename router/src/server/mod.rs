@@ -57,6 +57,10 @@ impl Server {
         if config.nodes.is_empty() {
             return Err(RouterError::NoNodes);
         }
+        let Limits { idle_ms_max, deadline_ms_max, .. } = config.limits;
+        if idle_ms_max <= deadline_ms_max {
+            return Err(RouterError::Limits { idle_ms_max, deadline_ms_max });
+        }
         let app = App::start(config, clock)?;
         let failed = |source| RouterError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;

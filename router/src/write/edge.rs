@@ -8,9 +8,9 @@ use platbook_protocol::frame::{Compressor, Dictionary};
 use platbook_protocol::listing::{Clocks, ListingError, Parsed, Parser, Prepared};
 use platbook_protocol::problem::Code;
 use platbook_protocol::{ListingId, TimeMs};
-use tokio::time::Instant;
 
 use super::lines::Line;
+use super::trainer::Trainer;
 use crate::cpu::{Cpu, WorkLost};
 use crate::dictionaries::Dictionaries;
 use crate::http::problem::ApiError;
@@ -31,6 +31,7 @@ pub(crate) struct Edge {
 
 struct Worker {
     parser: Parser,
+    trainer: Arc<Trainer>,
     /// Compressors at rest; all of one dictionary, or on their way out.
     compressors: Mutex<Vec<Compressor>>,
     sent_ahead_ms_max: u64,
@@ -53,12 +54,13 @@ impl Edge {
     pub(crate) fn new(
         parser: Parser,
         dictionaries: Arc<Dictionaries>,
+        trainer: Arc<Trainer>,
         cpu: Cpu,
         sent_ahead_ms_max: u64,
     ) -> Edge {
         let compressors = Mutex::default();
         Edge {
-            worker: Arc::new(Worker { parser, compressors, sent_ahead_ms_max }),
+            worker: Arc::new(Worker { parser, trainer, compressors, sent_ahead_ms_max }),
             dictionaries,
             cpu,
         }
@@ -75,9 +77,8 @@ impl Edge {
         id: ListingId,
         body: Bytes,
         sent: TimeMs,
-        deadline: Instant,
     ) -> Result<Prepared, ApiError> {
-        let dictionary = self.dictionaries.newest(deadline).await;
+        let dictionary = self.dictionaries.newest();
         let small = body.len() <= INLINE_BYTES_MAX;
         let worker = self.worker.clone();
         let work = move || worker.listing(&id, &body, sent, dictionary.as_deref());
@@ -89,9 +90,8 @@ impl Edge {
         &self,
         lines: Vec<Line>,
         times: Times,
-        deadline: Instant,
     ) -> Result<Vec<Outcome>, ApiError> {
-        let dictionary = self.dictionaries.newest(deadline).await;
+        let dictionary = self.dictionaries.newest();
         let mut outcomes = Vec::with_capacity(lines.len());
         let jobs = chunks(lines).into_iter().map(|chunk| {
             let (worker, dictionary) = (self.worker.clone(), dictionary.clone());
@@ -114,6 +114,7 @@ impl Worker {
         dictionary: Option<&Dictionary>,
     ) -> Result<Prepared, ApiError> {
         let listing = self.parser.listing(body, id).map_err(refused)?;
+        self.trainer.offer(&listing.body);
         self.with_compressor(dictionary, |compressor| {
             Prepared::upsert(listing, Clocks::two(sent), compressor).map_err(refused)
         })?
@@ -156,6 +157,7 @@ impl Worker {
     ) -> Result<Prepared, ApiError> {
         match self.parser.message(bytes).map_err(refused)? {
             Parsed::Upsert(listing) => {
+                self.trainer.offer(&listing.body);
                 let sent = listing.sent.unwrap_or(times.sent);
                 self.check_sent(sent, times.now)?;
                 Prepared::upsert(listing, Clocks::two(sent), compressor).map_err(refused)

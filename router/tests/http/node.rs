@@ -15,8 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use platbook_protocol::op::OpIter;
 use platbook_protocol::rpc::{
-    GetMap, List, ListKind, Listed, MapAnswer, NodeStatus, Propose, Proposed, ReadRegisters,
-    ReadRows, ReadZipState, Refusal, ReplicaStatus, Scan,
+    GetDictionary, GetMap, List, ListKind, Listed, MapAnswer, NodeStatus, Propose, Proposed,
+    PutDictionary, ReadRegisters, ReadRows, ReadZipState, Refusal, ReplicaStatus, Scan,
 };
 use platbook_protocol::{NodeId, Seq, ShardId, Slot, TimeMs, codec};
 use platbook_router::config::Limits;
@@ -195,7 +195,18 @@ fn carry_out(
     match name {
         "map" => map(state, body, leader),
         "status" => encoded(&Ok::<_, Refusal>(status(state, me, leader))),
-        "dictionary" => encoded(&Ok::<Option<Vec<u8>>, Refusal>(None)),
+        "dictionary" => {
+            let asked: GetDictionary = codec::decode(body).expect("encoded");
+            let found = state.dictionaries.get(asked.id as usize - 1).cloned();
+            encoded(&Ok::<_, Refusal>(found))
+        }
+        "put-dictionary" => {
+            let asked: PutDictionary = codec::decode(body).expect("encoded");
+            if asked.latest == state.dictionaries.len() as u32 {
+                state.dictionaries.push(asked.bytes);
+            }
+            encoded(&Ok::<_, Refusal>(state.dictionaries.len() as u32))
+        }
         "propose" => encoded(&Ok::<_, Refusal>(propose(state, body))),
         "registers" => {
             let asked: ReadRegisters<'_> = codec::decode_versioned_borrowed(body).expect("encoded");
@@ -227,7 +238,8 @@ fn carry_out(
 fn map(state: &State, body: &Bytes, leader: NodeId) -> Response<Body> {
     let _asked: GetMap = codec::decode(body).expect("encoded");
     let leaders = state.map.shards.iter().map(|shard| (shard.id, Some(leader))).collect();
-    encoded(&Ok::<_, Refusal>(MapAnswer { map: Some(state.map.clone()), leaders, dictionary: 0 }))
+    let (map, dictionary) = (Some(state.map.clone()), state.dictionaries.len() as u32);
+    encoded(&Ok::<_, Refusal>(MapAnswer { map, leaders, dictionary }))
 }
 
 fn propose(state: &mut State, body: &Bytes) -> Proposed {

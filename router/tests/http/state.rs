@@ -28,6 +28,8 @@ pub(crate) struct State {
     shard_seqs: BTreeMap<ShardId, Seq>,
     pub(crate) quarantine: BTreeMap<String, QuarantineRecord>,
     pub(crate) suspects: BTreeMap<String, (Suspicion, TimeMs)>,
+    /// Dictionaries by id, from 1.
+    pub(crate) dictionaries: Vec<Vec<u8>>,
     /// Writes below it expire.
     pub(crate) horizon: Revision,
     /// Messages for unknown ids from before it are too old.
@@ -52,6 +54,7 @@ impl State {
             shard_seqs: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             suspects: BTreeMap::new(),
+            dictionaries: Vec::new(),
             horizon: Revision(0),
             register_horizon: TimeMs(0),
             clock: Clock::system(),

@@ -1,6 +1,7 @@
 //! What becomes of what users write.
 
 use http::{Method, StatusCode};
+use platbook_protocol::frame::FrameHead;
 use platbook_protocol::{Revision, TimeMs, Zip};
 use platbook_router::Clock;
 use serde_json::json;
@@ -255,4 +256,40 @@ async fn suspects_are_listed_until_they_are_looked_at() {
     let cleared = client.ask(Method::DELETE, "/v1/suspects/a", &[], "").await;
     assert_eq!(cleared.status, StatusCode::NO_CONTENT);
     assert_eq!(client.get("/v1/suspects").await.json(), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_listings_train_a_dictionary_that_later_ones_are_compressed_with() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let line = |i: u64| {
+        let words = (0..500).map(|w| format!("word{} ", (i * 7_919 + w * w * 31) % 5_000));
+        let remarks: String = words.collect();
+        format!(
+            r#"{{"ListingKey":"id{i}","PostalCode":"94110","ListPrice":{i},"PublicRemarks":"{remarks}"}}"#
+        )
+    };
+    let lines: Vec<String> = (0..2_000).map(line).collect();
+    let json = client.ask(Method::POST, BULK, &[], &lines.join("\n")).await.json();
+    assert_eq!(json["applied"], 2_000);
+    while cluster.shared().state.dictionaries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // The next writes find that there is one, and fetch it; the first may still do without.
+    let zip = Zip::normalise(Some("94111"));
+    let dictionary_of = |id: &str| {
+        let view = cluster.shared().state.row(zip, id).expect("it was written");
+        FrameHead::parse(&view.frame).expect("a frame").0.dictionary
+    };
+    let mut written = 0;
+    loop {
+        let id = format!("after{written}");
+        client.put(&id, "94111", written, 1_000).await;
+        written += 1;
+        if dictionary_of(&id) == 1 {
+            break;
+        }
+    }
+    assert_eq!(client.ids("94111").await.len() as u64, written);
+    assert_eq!(client.ids("94110").await.len(), 2_000);
 }
