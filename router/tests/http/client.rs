@@ -106,6 +106,7 @@ impl Client {
 /// A listing as an operator sends it.
 pub(crate) fn listing(id: &str, zip: &str, price: u64, modified: u64) -> String {
     format!(
-        r#"{{"ListingKey":"{id}", "PostalCode":"{zip}", "ListPrice":{price}, "ModificationTimestamp":{modified}}}"#
+        r#"{{"ListingKey":"{id}", "PostalCode":"{zip}", "ListPrice":{price}, {}:{modified}}}"#,
+        r#""ModificationTimestamp""#
     )
 }
