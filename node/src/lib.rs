@@ -1,1 +1,33 @@
-//! Placeholder.
+//! A storage node: replicas of shards, Raft between them, and the RPCs that routers use.
+//!
+//! Reading order:
+//! 1. [`config`], [`error`]: what an operator says and reads.
+//! 2. `node`: the life of a node, from its data directory to its drain.
+//! 3. `identity`, `directory`, `system`: whose disk this is, where the others are, how a cluster
+//!    is formed and how its map is followed.
+//! 4. `raft`: openraft over the engine and the links; `peer`: the links.
+//! 5. `shard`: one shard as this node serves it; `replicas`: which of them live here.
+//! 6. `rpc`: what routers and nodes ask; `server`: the port.
+//! 7. `clock`, `health`: the wall clock; disk, log and clocks being watched.
+//!
+//! This crate does not know HTTP's user side, JSON bodies or queues.
+
+mod clock;
+pub mod config;
+mod directory;
+pub mod error;
+mod health;
+mod identity;
+mod metrics;
+mod node;
+mod peer;
+mod raft;
+mod replicas;
+mod rpc;
+mod server;
+mod shard;
+mod system;
+
+pub use config::NodeConfig;
+pub use error::NodeError;
+pub use node::run;

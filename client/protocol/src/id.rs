@@ -17,6 +17,12 @@ macro_rules! number {
         #[serde(transparent)]
         pub struct $name(pub $inner);
 
+        impl From<$inner> for $name {
+            fn from(number: $inner) -> $name {
+                $name(number)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)

@@ -340,6 +340,36 @@ pub struct PutDictionary {
     pub bytes: Vec<u8>,
 }
 
+/// `POST /rpc/put-map`: replace the map if its epoch still is the expected one. Asked of the system
+/// shard's leader.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PutMap {
+    /// Epoch of the map that the new one was made from.
+    pub expected_epoch: u64,
+    /// The new map.
+    pub map: Map,
+}
+
+/// Answer to [`PutMap`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MapPut {
+    /// Whether the new map was taken.
+    pub accepted: bool,
+    /// The map that stands now.
+    pub map: Option<Map>,
+}
+
+/// `POST /rpc/clock`: what time is it there? Answered by [`ClockAnswer`].
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub struct Clock {}
+
+/// Answer to [`Clock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClockAnswer {
+    /// The wall clock of the node.
+    pub now: TimeMs,
+}
+
 /// `POST /rpc/hello`: who are you, and what do you know? Asked before a cluster is formed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Hello {

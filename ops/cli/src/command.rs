@@ -23,6 +23,8 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// One storage node
+    Node(Box<platbook_node::NodeConfig>),
     /// The stateless HTTP API
     Router(Box<platbook_router::Config>),
     /// A local queue, and sending to a queue
@@ -52,6 +54,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
     let Invocation { cli, file } = invocation;
     logging::start(&cli.logging)?;
     match cli.command {
+        Command::Node(config) => servers::run_node(*config),
         Command::Router(config) => servers::run_router(*config, &file),
         Command::Feed(args) => servers::run_feed(args),
         Command::Zip(args) => once(listings::run_zip(args)),

@@ -1,0 +1,43 @@
+//! Node to node: one HTTP/2 connection a peer, shared by all groups; snapshots on their own.
+//!
+//! [`frame`] is the message format, [`link`] the calling side, [`serve`] the answering side,
+//! [`snapshot`] the transfer of whole shards.
+
+pub(crate) mod frame;
+pub(crate) mod link;
+pub(crate) mod serve;
+pub(crate) mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use platbook_protocol::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use crate::directory::Directory;
+use link::Link;
+
+/// All links of this node, made when they are first asked for.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    directory: Directory,
+    links: Arc<Mutex<HashMap<NodeId, Link>>>,
+    shutdown: CancellationToken,
+}
+
+impl Peers {
+    pub(crate) fn new(directory: Directory, shutdown: CancellationToken) -> Peers {
+        Peers { directory, links: Arc::default(), shutdown }
+    }
+
+    /// The link to `node`; it connects in the background.
+    pub(crate) fn link(&self, node: NodeId) -> Link {
+        let mut links = self.links.lock().expect("no code panics while it holds this lock");
+        let open = || Link::start(node, self.directory.clone(), self.shutdown.clone());
+        links.entry(node).or_insert_with(open).clone()
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+}

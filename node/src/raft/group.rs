@@ -1,0 +1,356 @@
+//! One replica of one shard: the handle that the rest of the node uses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use openraft::async_runtime::WatchReceiver;
+use openraft::base::BoxStream;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::raft::TransferLeaderRequest;
+use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use platbook_engine::log::GroupLog;
+use platbook_engine::store::{Applied, Installer, ShardStore};
+use platbook_protocol::rpc::{Consistency, Refusal};
+use platbook_protocol::{NodeId, ReplicaId, ShardId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::log::RaftLog;
+use super::machine::{Machine, SnapshotData};
+use super::network::Network;
+use super::types::{Command, Types};
+use super::wire;
+use crate::health::Health;
+use crate::peer::Peers;
+
+/// Timeouts of all groups of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) heartbeat_ms: u64,
+    pub(crate) election_ms_min: u64,
+    pub(crate) election_ms_max: u64,
+}
+
+/// Entries that one append message carries at most; their bytes are bounded by the log reader.
+const APPEND_ENTRIES_MAX: u64 = 64;
+/// Entries that a voter may lack to be handed the leadership.
+const SUCCESSOR_LAG_MAX: u64 = 1000;
+/// How long one snapshot may take to send and install.
+const SNAPSHOT_TIMEOUT_MS: u64 = 30 * 60 * 1000;
+
+/// A running replica. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Group {
+    shard: ShardId,
+    replica: ReplicaId,
+    raft: Raft<Types, Machine>,
+    store: ShardStore,
+    health: Health,
+}
+
+/// What is known of a group without asking anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<(ReplicaId, NodeId)>,
+    pub(crate) last_log: u64,
+    pub(crate) applied: u64,
+    pub(crate) voters: Vec<ReplicaId>,
+    pub(crate) fault: Option<String>,
+}
+
+/// What a replica is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Leader,
+    Candidate,
+    Follower,
+    Learner,
+    Stopped,
+}
+
+impl Group {
+    pub(crate) async fn start(
+        (shard, replica): (ShardId, ReplicaId),
+        timing: Timing,
+        health: Health,
+        peers: Peers,
+        log: GroupLog,
+        store: ShardStore,
+    ) -> Result<Group, String> {
+        let config = openraft::Config {
+            cluster_name: format!("shard-{shard}"),
+            heartbeat_interval: timing.heartbeat_ms,
+            election_timeout_min: timing.election_ms_min,
+            election_timeout_max: timing.election_ms_max,
+            install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+            max_payload_entries: APPEND_ENTRIES_MAX,
+            max_append_entries: Some(APPEND_ENTRIES_MAX),
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            enable_pre_vote: Some(true),
+            enable_leader_restore: Some(false),
+            ..openraft::Config::default()
+        };
+        let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
+        let machine = Machine::new(store.clone(), Some(log.clone()));
+        let network = Network { peers, shard };
+        let raft = Raft::new(replica, config, network, RaftLog::new(log), machine)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(Group { shard, replica, raft, store, health })
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// The replica's state, for reads; fresh only behind [`Group::barrier`].
+    pub(crate) fn store(&self) -> &ShardStore {
+        &self.store
+    }
+
+    /// Founds the group. Harmless where it was founded before.
+    pub(crate) async fn found(&self, members: &[(ReplicaId, NodeId)]) -> Result<(), Refusal> {
+        let members: std::collections::BTreeMap<_, _> = members.iter().copied().collect();
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => {
+                Ok(())
+            }
+            Err(e) => Err(self.unavailable(e.to_string())),
+        }
+    }
+
+    /// Queues one command in submission order; the answer comes when it is applied here.
+    pub(crate) async fn propose(&self, command: Bytes) -> Result<Pending, Refusal> {
+        let (responder, answer) = openraft::impls::ProgressResponder::complete_only();
+        let submitted = self.raft.client_write_ff(Command(command), Some(responder)).await;
+        submitted.map_err(|e| self.unavailable(e.to_string()))?;
+        let (tx, rx) = oneshot::channel();
+        let group = self.clone();
+        tokio::spawn(async move {
+            let outcome = match answer.await {
+                Ok(Ok(response)) => Ok(response.data.0),
+                Ok(Err(error)) => Err(group.refusal_of(error)),
+                Err(_) => Err(group.unknown("the group stopped")),
+            };
+            // The caller may have given up; the entry is decided all the same.
+            let _ = tx.send(outcome);
+        });
+        Ok(Pending { shard: self.shard, rx })
+    }
+
+    /// Returns when this replica has applied everything acknowledged before the call.
+    pub(crate) async fn barrier(&self, consistency: Consistency) -> Result<(), Refusal> {
+        let policy = match consistency {
+            Consistency::Linearizable => ReadPolicy::ReadIndex,
+            Consistency::Lease => ReadPolicy::LeaseRead,
+        };
+        match self.raft.ensure_linearizable(policy).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(self.not_leader(to.leader_node))
+            }
+            Err(RaftError::APIError(e)) => Err(self.unavailable(e.to_string())),
+            Err(RaftError::Fatal(e)) => Err(self.unavailable(e.to_string())),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Follower => Role::Follower,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let membership = metrics.membership_config.membership();
+        let leader =
+            metrics.current_leader.and_then(|id| membership.get_node(&id).map(|node| (id, *node)));
+        let fault = metrics.running_state.as_ref().err().map(ToString::to_string);
+        Standing {
+            role: if fault.is_some() { Role::Stopped } else { role },
+            term: metrics.current_term,
+            leader,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            voters: membership.voter_ids().collect(),
+            fault,
+        }
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Whether this replica leads and `other` is a voter that has nearly everything.
+    pub(crate) fn can_lead(&self, other: ReplicaId) -> bool {
+        self.successors().iter().any(|(id, _)| *id == other)
+    }
+
+    /// The voter that has most of the log, besides this replica.
+    pub(crate) fn best_successor(&self) -> Option<ReplicaId> {
+        self.successors().into_iter().max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+    }
+
+    /// Voters elsewhere that lag little, and how far they are; empty where another one leads.
+    fn successors(&self) -> Vec<(ReplicaId, u64)> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let voters: Vec<ReplicaId> = metrics.membership_config.membership().voter_ids().collect();
+        let replication = metrics.replication.unwrap_or_default();
+        replication
+            .into_iter()
+            .filter(|(id, _)| *id != self.replica && voters.contains(id))
+            .filter_map(|(id, matched)| Some((id, matched?.index)))
+            .filter(|(_, matched)| matched + SUCCESSOR_LAG_MAX >= last)
+            .collect()
+    }
+
+    pub(crate) async fn hand_over(&self, to: ReplicaId) -> Result<(), Refusal> {
+        let asked = self.raft.trigger().transfer_leader(to).await;
+        asked.map_err(|e| self.unavailable(e.to_string()))
+    }
+
+    /// Adds a fresh replica that receives the state but has no vote.
+    pub(crate) async fn add_learner(&self, id: ReplicaId, node: NodeId) -> Result<(), Refusal> {
+        let added = self.raft.add_learner(id, node, true).await;
+        added.map(|_| ()).map_err(|e| self.membership_refusal(e))
+    }
+
+    /// Makes exactly these replicas the voters, by joint consensus; others leave the group.
+    pub(crate) async fn change_voters(&self, voters: &[ReplicaId]) -> Result<(), Refusal> {
+        let voters: std::collections::BTreeSet<_> = voters.iter().copied().collect();
+        let changed = self.raft.change_membership(voters, false).await;
+        changed.map(|_| ()).map_err(|e| self.membership_refusal(e))
+    }
+
+    fn membership_refusal(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Refusal {
+        match error {
+            RaftError::APIError(e) => self.refusal_of(e),
+            RaftError::Fatal(e) => self.unavailable(e.to_string()),
+        }
+    }
+
+    /// Gives up log entries up to `index`. The snapshot that openraft wants first costs nothing.
+    pub(crate) async fn purge(&self, index: u64) -> Result<(), Refusal> {
+        let trigger = self.raft.trigger();
+        let asked = async {
+            trigger.snapshot().await?;
+            trigger.purge_log(index).await
+        };
+        asked.await.map_err(|e| self.unavailable(e.to_string()))
+    }
+
+    pub(crate) async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(shard = %self.shard, %error, "group did not stop cleanly");
+        }
+    }
+
+    pub(crate) async fn on_vote(&self, body: &[u8]) -> Result<Bytes, String> {
+        let request = wire::decode_vote_request(body).map_err(|e| e.to_string())?;
+        let answer = self.raft.vote(request).await.map_err(|e| e.to_string())?;
+        Ok(wire::encode_vote_answer(&answer))
+    }
+
+    pub(crate) async fn on_pre_vote(&self, body: &[u8]) -> Result<Bytes, String> {
+        let request = wire::decode_vote_request(body).map_err(|e| e.to_string())?;
+        let answer = self.raft.pre_vote(request).await.map_err(|e| e.to_string())?;
+        Ok(wire::encode_vote_answer(&answer))
+    }
+
+    pub(crate) async fn on_transfer(&self, body: &[u8]) -> Result<Bytes, String> {
+        let (vote, to, last) = wire::decode_transfer(body).map_err(|e| e.to_string())?;
+        if to == self.replica && !self.health.may_lead() {
+            return Err("this node should not lead at the moment".into());
+        }
+        let request = TransferLeaderRequest::new(vote, to, last);
+        match self.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => Ok(Bytes::new()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    /// Takes appends in order and answers them in order; the first refusal ends the stream.
+    pub(crate) fn on_appends(
+        &self,
+        queue: mpsc::Receiver<Bytes>,
+    ) -> BoxStream<'static, Result<Bytes, String>> {
+        let requests = futures_util::stream::unfold(queue, |mut queue| async move {
+            let body = queue.recv().await?;
+            match wire::decode_append(body) {
+                Ok(request) => Some((request, queue)),
+                Err(error) => {
+                    tracing::warn!(%error, "append from a peer is malformed, channel closed");
+                    None
+                }
+            }
+        });
+        let answers = self.raft.stream_append(Box::pin(requests)).map(|answer| match answer {
+            Ok(answer) => Ok(wire::encode_append_answer(&answer)),
+            Err(fatal) => Err(fatal.to_string()),
+        });
+        Box::pin(answers)
+    }
+
+    /// Installs a snapshot that was received whole. Answers our vote.
+    pub(crate) async fn on_snapshot(
+        &self,
+        head: &[u8],
+        installer: Installer,
+    ) -> Result<Bytes, String> {
+        let (vote, meta) = wire::decode_snapshot_head(head).map_err(|e| e.to_string())?;
+        let snapshot = openraft::alias::SnapshotOf::<Types, SnapshotData> {
+            meta,
+            snapshot: SnapshotData::Incoming(Box::new(installer)),
+        };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+        answer.map(|a| wire::encode_vote(&a.vote)).map_err(|e| e.to_string())
+    }
+
+    fn refusal_of(&self, error: ClientWriteError<Types>) -> Refusal {
+        match error {
+            ClientWriteError::ForwardToLeader(to) => self.not_leader(to.leader_node),
+            ClientWriteError::LogEntryDiscarded(_) => self.unknown("the entry was discarded"),
+            ClientWriteError::ChangeMembershipError(e) => self.unavailable(e.to_string()),
+            ClientWriteError::PreconditionFailed(e) => self.unavailable(e.to_string()),
+        }
+    }
+
+    fn not_leader(&self, leader: Option<NodeId>) -> Refusal {
+        Refusal::NotLeader { shard: self.shard, leader }
+    }
+
+    fn unavailable(&self, reason: String) -> Refusal {
+        Refusal::Unavailable { shard: self.shard, reason }
+    }
+
+    fn unknown(&self, reason: &str) -> Refusal {
+        Refusal::Unknown { shard: self.shard, reason: reason.into() }
+    }
+}
+
+/// A command on its way.
+pub(crate) struct Pending {
+    shard: ShardId,
+    rx: oneshot::Receiver<Result<Applied, Refusal>>,
+}
+
+impl Pending {
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) async fn outcome(self) -> Result<Applied, Refusal> {
+        let gone = |_| Refusal::Unknown { shard: self.shard, reason: "the group stopped".into() };
+        self.rx.await.map_err(gone)?
+    }
+}

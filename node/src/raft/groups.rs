@@ -1,0 +1,30 @@
+//! The replicas that live on this node.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use platbook_protocol::{ReplicaId, ShardId};
+
+use super::Group;
+
+/// Running replicas by shard. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Groups {
+    by_shard: Arc<RwLock<HashMap<ShardId, Group>>>,
+}
+
+impl Groups {
+    pub(crate) fn insert(&self, group: Group) {
+        self.by_shard.write().expect("never poisoned").insert(group.shard(), group);
+    }
+
+    pub(crate) fn remove(&self, shard: ShardId) -> Option<Group> {
+        self.by_shard.write().expect("never poisoned").remove(&shard)
+    }
+
+    /// The replica of `shard`, if it is the one that the caller means.
+    pub(crate) fn get(&self, shard: ShardId, replica: ReplicaId) -> Option<Group> {
+        let groups = self.by_shard.read().expect("never poisoned");
+        groups.get(&shard).filter(|group| group.replica() == replica).cloned()
+    }
+}

@@ -1,0 +1,113 @@
+//! openraft's log storage over one group of the shared log.
+//!
+//! Votes and records go through the log's one ordered writer; `IOFlushed` is completed by that
+//! writer after the fsync and by nobody else.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use platbook_engine::log::{GroupLog, LogError, Record};
+
+use super::types::{self, Entry, LogId, Types, Vote};
+use super::wire;
+
+/// Most bytes of entries that are read at once, for a follower or for applying.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// One group's log; clones share it.
+#[derive(Clone)]
+pub(crate) struct RaftLog {
+    group: GroupLog,
+}
+
+impl RaftLog {
+    pub(crate) fn new(group: GroupLog) -> RaftLog {
+        RaftLog { group }
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
+        let records = self.group.read(from..to, bytes_max).map_err(io_error)?;
+        records.into_iter().map(|r| wire::entry_of(r).map_err(io::Error::other)).collect()
+    }
+}
+
+fn io_error(e: LogError) -> io::Error {
+    io::Error::other(e)
+}
+
+impl RaftLogReader<Types> for RaftLog {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(&i) => i,
+            Bound::Excluded(&i) => i + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(&i) => i + 1,
+            Bound::Excluded(&i) => i,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, READ_BYTES_MAX)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let vote = self.group.state().vote;
+        vote.map(|bytes| wire::decode_vote(&bytes)).transpose().map_err(io::Error::other)
+    }
+}
+
+impl RaftLogStorage<Types> for RaftLog {
+    type LogReader = RaftLog;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let state = self.group.state();
+        let log_id = |(term, index)| types::log_id(term, index);
+        let last_purged_log_id = state.purged.map(log_id);
+        let last_log_id = state.last.map(log_id).or(last_purged_log_id);
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> RaftLog {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.group.save_vote(wire::encode_vote(vote)).await.map_err(io_error)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let records: Vec<Record> = entries.into_iter().map(wire::record_of).collect();
+        let flushed = Box::new(move |result: Result<(), LogError>| {
+            callback.io_completed(result.map_err(io_error));
+        });
+        self.group.append(records, flushed).await;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.group.truncate_after(last_log_id.map(|id| id.index)).await.map_err(io_error)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let (term, index) = types::parts(&log_id);
+        self.group.purge(term, index).await.map_err(io_error)
+    }
+}

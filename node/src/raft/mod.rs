@@ -1,0 +1,18 @@
+//! Raft by openraft, which is imported nowhere else.
+//!
+//! [`group`] is what the rest of the node sees: one replica of one shard. Below it, [`types`] and
+//! [`wire`] fix ids and bytes, [`log`] and [`machine`] are openraft's storage over the engine,
+//! [`network`] its transport over the links.
+
+mod group;
+mod groups;
+mod log;
+mod machine;
+mod network;
+#[cfg(test)]
+mod tests;
+mod types;
+mod wire;
+
+pub(crate) use group::{Group, Pending, Role, Timing};
+pub(crate) use groups::Groups;

@@ -1,0 +1,280 @@
+//! openraft's network over the links between nodes.
+//!
+//! Appends are pipelined: a channel a stream, answers in order. A stream that gets no answer for
+//! [`STALL_TIMEOUT`] is given up, not one that merely waits for a slow fsync.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use platbook_protocol::{NodeId, ReplicaId, ShardId};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::machine::SnapshotData;
+use super::types::{Types, Vote};
+use super::wire;
+use crate::peer::frame::{Kind, Message};
+use crate::peer::link::{ChannelSender, Link, LinkError, answer_of};
+use crate::peer::{Peers, snapshot};
+
+/// Appends of one stream that are in flight. The receiver queues more than this.
+const APPENDS_IN_FLIGHT_MAX: usize = 32;
+/// A stream whose oldest request waits longer than this is broken.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+type RpcError = RPCError<Types>;
+type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
+
+/// Makes the clients of one group.
+pub(crate) struct Network {
+    pub(crate) peers: Peers,
+    pub(crate) shard: ShardId,
+}
+
+/// Speaks to one member of one group.
+pub(crate) struct Client {
+    peers: Peers,
+    link: Link,
+    node: NodeId,
+    shard: ShardId,
+    target: ReplicaId,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: ReplicaId, node: &NodeId) -> Client {
+        Client {
+            peers: self.peers.clone(),
+            link: self.peers.link(*node),
+            node: *node,
+            shard: self.shard,
+            target,
+        }
+    }
+}
+
+fn rpc_error(error: LinkError) -> RpcError {
+    match error {
+        LinkError::Down { .. } | LinkError::Refused { .. } => {
+            RPCError::Unreachable(Unreachable::new(&error))
+        }
+        LinkError::Timeout { .. } => RPCError::Network(NetworkError::new(&error)),
+    }
+}
+
+fn malformed(error: impl std::error::Error + 'static) -> RpcError {
+    RPCError::Network(NetworkError::new(&error))
+}
+
+impl Client {
+    async fn call(
+        &self,
+        kind: Kind,
+        body: bytes::Bytes,
+        option: &RPCOption,
+    ) -> Result<bytes::Bytes, RpcError> {
+        let to = (self.shard, self.target);
+        self.link.call(kind, to, body, option.soft_ttl()).await.map_err(rpc_error)
+    }
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        let once = futures_util::stream::iter([rpc]);
+        let mut answers = RaftNetworkV2::stream_append(self, once, option).await?;
+        match answers.next().await {
+            Some(answer) => answer.map(AppendEntriesResponse::from),
+            None => Err(RPCError::Network(NetworkError::from_string("no answer to an append"))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let channel = self.link.open(self.shard, self.target).map_err(rpc_error)?;
+            let flow = Arc::new(Flow::default());
+            let sending = tokio::spawn(forward(input, channel.sender, flow.clone()));
+            let answers = Answers {
+                node: self.node,
+                queue: channel.answers,
+                flow,
+                received: 0,
+                progress: Instant::now(),
+                _sending: AbortOnDrop(sending.abort_handle()),
+            };
+            let answers = futures_util::stream::unfold(Some(answers), |state| async move {
+                let mut answers = state?;
+                let next = answers.next().await?;
+                let goes_on = matches!(next, Ok(Ok(_)));
+                Some((next, goes_on.then_some(answers)))
+            });
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let answer = self.call(Kind::Vote, wire::encode_vote_request(&rpc), &option).await?;
+        wire::decode_vote_answer(&answer).map_err(malformed)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let answer = self.call(Kind::PreVote, wire::encode_vote_request(&rpc), &option).await?;
+        wire::decode_vote_answer(&answer).map_err(malformed)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let head = wire::encode_snapshot_head(&vote, &snapshot.meta);
+        let SnapshotData::Outgoing(data) = snapshot.snapshot else {
+            return Err(NetworkError::from_string("only a snapshot of our own can be sent").into());
+        };
+        let to = (self.shard, self.target);
+        let sending = snapshot::send(self.peers.directory(), self.node, to, head, *data);
+        let sent = tokio::select! {
+            biased;
+            closed = cancel => return Err(closed.into()),
+            sent = sending => sent,
+        };
+        let answer = sent.map_err(|e| Unreachable::from_string(e.to_string()))?;
+        let vote = wire::decode_vote(&answer).map_err(|e| NetworkError::new(&e))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        let body = wire::encode_transfer(req.from_leader(), *req.to_node_id(), req.last_log_id());
+        self.call(Kind::Transfer, body, &option).await?;
+        Ok(Ok(()))
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the sending and the receiving half of one stream know of each other.
+struct Flow {
+    sent: AtomicU64,
+    ended: AtomicBool,
+    changed: Notify,
+    room: Semaphore,
+}
+
+impl Default for Flow {
+    fn default() -> Flow {
+        Flow {
+            sent: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            changed: Notify::new(),
+            room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
+        }
+    }
+}
+
+async fn forward<S>(mut input: S, channel: ChannelSender, flow: Arc<Flow>)
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    loop {
+        flow.room.acquire().await.expect("the semaphore is never closed").forget();
+        let Some(request) = input.next().await else { break };
+        flow.sent.fetch_add(1, Ordering::Release);
+        flow.changed.notify_one();
+        if channel.send(Kind::Append, wire::encode_append(request)).await.is_err() {
+            break;
+        }
+    }
+    flow.ended.store(true, Ordering::Release);
+    flow.changed.notify_one();
+    // The channel stays open until the last answer is there: the receiving half aborts this task.
+    std::future::pending::<()>().await;
+}
+
+struct Answers {
+    node: NodeId,
+    queue: mpsc::Receiver<Message>,
+    flow: Arc<Flow>,
+    received: u64,
+    /// When the oldest request without an answer started to wait, or later.
+    progress: Instant,
+    _sending: AbortOnDrop,
+}
+
+impl Answers {
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RpcError>> {
+        loop {
+            let ended = self.flow.ended.load(Ordering::Acquire);
+            let waiting = self.flow.sent.load(Ordering::Acquire) - self.received;
+            if waiting == 0 {
+                if ended {
+                    return None;
+                }
+                self.progress = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                message = self.queue.recv() => return Some(self.on_message(message)),
+                () = self.flow.changed.notified() => {}
+                () = tokio::time::sleep_until(self.progress + STALL_TIMEOUT), if waiting > 0 => {
+                    let (peer, after) = (self.node, STALL_TIMEOUT);
+                    return Some(Err(rpc_error(LinkError::Timeout { peer, after })));
+                }
+            }
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        message: Option<Message>,
+    ) -> Result<StreamAppendResult<Types>, RpcError> {
+        let body = answer_of(message, self.node).map_err(rpc_error)?;
+        self.received += 1;
+        self.progress = Instant::now();
+        self.flow.room.add_permits(1);
+        wire::decode_append_answer(&body).map_err(malformed)
+    }
+}

@@ -1,0 +1,109 @@
+//! openraft's own storage suite on the real log and the real store.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{OptionalSend, StorageError};
+use platbook_engine::log::{LogConfig, OsFiles, SharedLog};
+use platbook_engine::store::{ShardStore, Store, StoreConfig};
+use platbook_protocol::{ReplicaId, ShardId, SlotRange};
+
+use super::log::RaftLog;
+use super::machine::{Machine, SnapshotBuilder, SnapshotData};
+use super::types::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types};
+
+struct OnDisk;
+
+/// Keeps the directory and the open files until the case is over.
+struct Kept {
+    _dir: tempfile::TempDir,
+    _log: SharedLog,
+    _store: Store,
+}
+
+/// The suite applies entries with gaps between them, which the store refuses as a fault of Raft:
+/// here the gaps are filled with blank entries, and snapshots streamed.
+struct Gapless(Machine, ShardStore);
+
+type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
+
+impl RaftStateMachine<Types> for Gapless {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        self.0.applied_state().await
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (applied, _) = self.0.applied_state().await?;
+        let mut next = applied.map_or(0, |id| id.index + 1);
+        let mut filled = Vec::new();
+        while let Some(entry) = entries.next().await {
+            let entry = entry?;
+            let (term, index) = types::parts(&entry.0.log_id());
+            let blanks = next..index;
+            filled.extend(blanks.map(|i| Ok((Entry::new_blank(types::log_id(term, i)), None))));
+            next = index + 1;
+            filled.push(Ok(entry));
+        }
+        self.0.apply(futures_util::stream::iter(filled)).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.0.get_snapshot_builder().await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        // The suite hands a snapshot over as it was built; a network would have streamed it.
+        let SnapshotData::Outgoing(mut sent) = snapshot else {
+            return self.0.install_snapshot(meta, snapshot).await;
+        };
+        let mut installer = self.1.install().map_err(io::Error::other)?;
+        while let Some(chunk) = sent.next_chunk(1 << 20).map_err(io::Error::other)? {
+            installer.write(&chunk).map_err(io::Error::other)?;
+        }
+        self.0.install_snapshot(meta, SnapshotData::Incoming(Box::new(installer))).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        self.0.get_current_snapshot().await
+    }
+}
+
+impl StoreBuilder<Types, RaftLog, Gapless, Kept> for OnDisk {
+    async fn build(&self) -> Result<(Kept, RaftLog, Gapless), StorageError<Types>> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let files = OsFiles::try_new(&dir.path().join("log")).expect("a log directory");
+        let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
+        let log = SharedLog::open(config, Arc::new(files)).expect("a new log opens");
+        let store = Store::open(StoreConfig {
+            block_cache_bytes: 1 << 20,
+            memtable_bytes: 4 << 20,
+            ..StoreConfig::at(dir.path().join("db"))
+        })
+        .expect("a new store opens");
+        let (shard, replica) = (ShardId(1), ReplicaId(1));
+        let slots = SlotRange::partition(1).first().copied();
+        let state = store.shard(shard, slots, replica).expect("a new shard opens");
+        let group = log.group(replica, shard);
+        let machine = Gapless(Machine::new(state.clone(), None), state);
+        Ok((Kept { _dir: dir, _log: log, _store: store }, RaftLog::new(group), machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_storage_suite_of_openraft_passes_on_the_real_store() {
+    Suite::test_all(OnDisk).await.expect("the suite passes");
+}

@@ -1,0 +1,12 @@
+//! What routers and other nodes ask of this node.
+//!
+//! [`service`] reads requests and writes answers, [`data`] serves shards, [`scan`] streams a ZIP,
+//! [`control`] is about the cluster itself, [`client`] is the calling side between nodes.
+
+pub(crate) mod client;
+mod control;
+mod data;
+mod scan;
+mod service;
+
+pub(crate) use service::Service;

@@ -1,0 +1,102 @@
+//! Streaming a ZIP: one RocksDB snapshot, read as fast as the caller takes it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use platbook_engine::error::StoreError;
+use platbook_engine::store::ZipScan;
+use platbook_protocol::codec;
+use platbook_protocol::listing::Matcher;
+use platbook_protocol::rpc::{Refusal, Scan, ZipState};
+
+use super::data::shard_of;
+use super::service::{Answer, bad_request, bytes, deadline};
+use crate::node::Node;
+
+/// The first chunk is small, so that the first listing is out soon.
+const FIRST_CHUNK_BYTES: usize = 16 << 10;
+/// Later chunks; one is in memory per scan.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Answers a [`Scan`]: head, rows, end.
+pub(super) async fn scan(node: &Arc<Node>, body: Bytes) -> Answer {
+    match open(node, body).await {
+        Err(refusal) => bytes(StatusCode::OK, head(Err(refusal)).into()),
+        Ok((state, scan)) => {
+            let chunks =
+                futures_util::stream::unfold(Stage::Head(state, scan), |stage| async move {
+                    stage.next().await
+                });
+            Response::new(StreamBody::new(chunks).boxed_unsync())
+        }
+    }
+}
+
+fn head(answer: Result<ZipState, Refusal>) -> Vec<u8> {
+    let encoded = codec::encode(&answer);
+    let mut head = (encoded.len() as u32).to_le_bytes().to_vec();
+    head.extend_from_slice(&encoded);
+    head
+}
+
+async fn open(node: &Arc<Node>, body: Bytes) -> Result<(ZipState, ZipScan), Refusal> {
+    let request: Scan = codec::decode(&body).map_err(bad_request)?;
+    let shard = shard_of(node, request.shard)?;
+    shard.barrier(request.consistency, deadline(request.deadline_ms)).await?;
+    let own = shard.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let Scan { zip, after, limit, filter, .. } = request;
+        let wanted = Matcher::new(&filter);
+        let keep = Box::new(move |summary: &[u8]| wanted.matches(summary));
+        let scan = own.store().scan(zip, after.as_deref(), keep, limit)?;
+        Ok::<_, StoreError>((scan.state(), scan))
+    });
+    let failed = |reason: String| Refusal::Unavailable { shard: shard.id(), reason };
+    opened.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+}
+
+/// Where a stream stands.
+enum Stage {
+    Head(ZipState, ZipScan),
+    Rows(ZipScan),
+}
+
+impl Stage {
+    async fn next(self) -> Option<(Result<Frame<Bytes>, Infallible>, Stage)> {
+        match self {
+            Stage::Head(state, scan) => {
+                let (rows, stage) = rows(scan, FIRST_CHUNK_BYTES).await?;
+                let mut first = head(Ok(state));
+                first.extend_from_slice(&rows);
+                Some((Ok(Frame::data(first.into())), stage))
+            }
+            Stage::Rows(scan) => {
+                let (rows, stage) = rows(scan, CHUNK_BYTES).await?;
+                Some((Ok(Frame::data(rows.into())), stage))
+            }
+        }
+    }
+}
+
+/// The next rows, or the end. After a failure the stream stops without an end, which tells the
+/// caller that something is missing.
+async fn rows(mut scan: ZipScan, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
+    let read = tokio::task::spawn_blocking(move || (scan.next_chunk(bytes_max), scan)).await;
+    match read {
+        Ok((Ok(Some(rows)), scan)) => Some((rows, Stage::Rows(scan))),
+        // The end mark was in the chunk before.
+        Ok((Ok(None), _)) => None,
+        Ok((Err(error), _)) => {
+            tracing::error!(%error, "scan failed");
+            None
+        }
+        Err(error) => {
+            tracing::error!(%error, "scan failed");
+            None
+        }
+    }
+}

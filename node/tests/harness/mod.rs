@@ -1,0 +1,362 @@
+//! A cluster in this process: real nodes on loopback ports, with data in a temporary directory.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use platbook_node::NodeConfig;
+use platbook_protocol::codec;
+use platbook_protocol::map::Map;
+use platbook_protocol::op::{Body, Op, OpList, OpOutcome};
+use platbook_protocol::register::{Admission, Decision, Message, Upsert, Version};
+use platbook_protocol::row::WriteOutcome;
+use platbook_protocol::rpc::{
+    GetMap, GetStatus, MapAnswer, NodeStatus, Propose, Proposed, Refusal, Scan, ZipState, scan,
+};
+use platbook_protocol::{Digest, NodeId, ReplicaId, Revision, ShardId, Slot, TimeMs, Zip};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// An address below the ports that the system gives to outgoing connections: a node that is
+/// restarted must find its port free, which a peer's attempt to reach it could otherwise take.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), String>>,
+}
+
+pub(crate) struct Cluster {
+    dir: tempfile::TempDir,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    shards: u32,
+    running: BTreeMap<NodeId, Running>,
+    map: Option<Map>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(nodes: u64, shards: u32) -> Cluster {
+        // `RUST_LOG=debug` shows what the nodes say; a second test finds the subscriber set.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let addresses = (1..=nodes).map(|id| (NodeId(id), free_address())).collect();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut cluster = Cluster { dir, addresses, shards, running: BTreeMap::new(), map: None };
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        for id in self.addresses.keys().copied().collect::<Vec<_>>() {
+            self.start_node(id);
+        }
+    }
+
+    pub(crate) fn start_node(&mut self, id: NodeId) {
+        self.start_with(id, false);
+    }
+
+    pub(crate) fn rejoin(&mut self, id: NodeId) {
+        self.start_with(id, true);
+    }
+
+    fn start_with(&mut self, id: NodeId, rejoin: bool) {
+        let peers: Vec<String> = self.addresses.iter().map(|(id, a)| format!("{id}={a}")).collect();
+        let config = serde_json::json!({
+            "id": id.0,
+            "data": self.path(id),
+            "listen": self.addresses[&id],
+            "peers": peers,
+            "shards": self.shards,
+            "rejoin": rejoin,
+            "memory-max": 256 << 20,
+            "log-segment-bytes": 4 << 20,
+            "disk-free-percent-min": 0,
+        });
+        let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let run = platbook_node::run(config, async move { stopped.cancelled().await });
+            run.await.map_err(|e| e.to_string())
+        });
+        self.running.insert(id, Running { stop, task });
+    }
+
+    fn path(&self, id: NodeId) -> PathBuf {
+        self.dir.path().join(format!("node-{id}"))
+    }
+
+    pub(crate) fn wipe(&self, id: NodeId) {
+        std::fs::remove_dir_all(self.path(id)).expect("the directory was there");
+    }
+
+    pub(crate) async fn stop(&mut self, id: NodeId) {
+        self.running[&id].stop.cancel();
+        self.ended(id).await.expect("a node that is asked to stops without an error");
+    }
+
+    pub(crate) async fn stop_all(&mut self) {
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            self.ended(id).await.expect("a node that is asked to stops without an error");
+        }
+    }
+
+    pub(crate) async fn ended(&mut self, id: NodeId) -> Result<(), String> {
+        let running = self.running.remove(&id).expect("it was started");
+        let ended = tokio::time::timeout(PATIENCE, running.task).await.expect("ends in time");
+        ended.expect("no panic")
+    }
+
+    /// Waits until every node says that it is ready.
+    pub(crate) async fn ready(&mut self) {
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            let mut last = Err("never asked".to_string());
+            let running = &self.running[&id].task;
+            let ready = async {
+                loop {
+                    last = self.exchange(id, "GET", "/readyz", Vec::new()).await;
+                    if matches!(last, Ok((200, _))) || running.is_finished() {
+                        return;
+                    }
+                    tokio::time::sleep(POLL).await;
+                }
+            };
+            let ready = tokio::time::timeout(PATIENCE, ready).await;
+            if running.is_finished() {
+                panic!("node {id} ended: {:?}", self.ended(id).await);
+            }
+            assert!(ready.is_ok(), "node {id} is not ready: {last:?}");
+        }
+        self.learn_map().await;
+    }
+
+    async fn learn_map(&mut self) -> Map {
+        let id = *self.running.keys().next().expect("a node runs");
+        let ask = GetMap { known_epoch: 0, wait_ms: 0 };
+        let answer: MapAnswer = self.call(id, "/rpc/map", &ask).await;
+        let map = answer.map.expect("a formed cluster has a map");
+        self.map = Some(map.clone());
+        map
+    }
+
+    pub(crate) fn shards(&self) -> Vec<ShardId> {
+        let map = self.map.as_ref().expect("ready was awaited");
+        map.shards.iter().map(|shard| shard.id).collect()
+    }
+
+    pub(crate) fn shard_of(&self, zip: Zip) -> ShardId {
+        let map = self.map.as_ref().expect("ready was awaited");
+        map.shard_of(Slot::of_zip(&zip)).expect("every slot has a shard").id
+    }
+
+    /// Leader and placements of a shard.
+    pub(crate) async fn placement(&mut self, shard: ShardId) -> (NodeId, Vec<(ReplicaId, NodeId)>) {
+        let map = self.learn_map().await;
+        let replicas = map.shard(shard).expect("in the map").replicas.clone();
+        let found = async {
+            loop {
+                for id in self.running.keys().copied().collect::<Vec<_>>() {
+                    let status = self.status(id, false).await;
+                    let leads = |r: &&platbook_protocol::rpc::ReplicaStatus| {
+                        r.shard == shard && r.role == "leader"
+                    };
+                    if status.is_some_and(|s| s.replicas.iter().any(|r| leads(&r))) {
+                        return id;
+                    }
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let leader = tokio::time::timeout(PATIENCE, found).await.expect("a leader is found");
+        (leader, replicas.iter().map(|r| (r.id, r.node)).collect())
+    }
+
+    async fn status(&self, id: NodeId, with_hashes: bool) -> Option<NodeStatus> {
+        self.try_call(id, "/rpc/status", &GetStatus { with_hashes }).await.ok()
+    }
+
+    /// Index and content hash of each replica of a shard.
+    pub(crate) async fn contents(&mut self, shard: ShardId) -> Vec<(u64, u128)> {
+        let mut found = Vec::new();
+        for id in self.running.keys().copied().collect::<Vec<_>>() {
+            let Some(status) = self.status(id, true).await else { continue };
+            let of_shard = status.replicas.into_iter().filter(|r| r.shard == shard);
+            found.extend(of_shard.filter_map(|r| r.content));
+        }
+        found
+    }
+
+    /// Carries one upsert through, as a router would.
+    pub(crate) async fn put(&mut self, id: &str, zip: Zip, frame: &[u8]) {
+        let map = self.map.as_ref().expect("ready was awaited");
+        let home = map.shard_of(Slot::of_id(id)).expect("every slot has a shard").id;
+        let mut ops = OpList::default();
+        ops.push(&admit(id, zip, now_ms()));
+        let outcomes = self.propose(home, &ops).await;
+        let OpOutcome::Admitted(admitted) = &outcomes[0] else { panic!("{outcomes:?}") };
+        let Decision::Do { revision, .. } = admitted.decision else { panic!("{admitted:?}") };
+        let mut ops = OpList::default();
+        ops.push(&write_op(id, zip, revision, frame));
+        let outcomes = self.propose(self.shard_of(zip), &ops).await;
+        assert_eq!(outcomes, [OpOutcome::Written(WriteOutcome::Done)]);
+    }
+
+    pub(crate) async fn propose(&mut self, shard: ShardId, ops: &OpList) -> Vec<OpOutcome> {
+        let (count, ops) = (ops.count() as u32, ops.bytes());
+        let request = Propose { shard, deadline_ms: 5_000, count, ops };
+        let answer: Proposed = self.call_leader(shard, "/rpc/propose", &request).await;
+        answer.outcomes
+    }
+
+    pub(crate) async fn call_leader<Q: Encode, A: Decode<()>>(
+        &mut self,
+        shard: ShardId,
+        path: &str,
+        request: &Q,
+    ) -> A {
+        let asked = async {
+            loop {
+                let (leader, _) = self.placement(shard).await;
+                match self.try_call(leader, path, request).await {
+                    Ok(answer) => return answer,
+                    Err(refusal) => tracing::debug!(%refusal, "again"),
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("answered in time")
+    }
+
+    pub(crate) async fn call<Q: Encode, A: Decode<()>>(
+        &self,
+        id: NodeId,
+        path: &str,
+        request: &Q,
+    ) -> A {
+        self.try_call(id, path, request).await.unwrap_or_else(|e| panic!("{path} at {id}: {e}"))
+    }
+
+    async fn try_call<Q: Encode, A: Decode<()>>(
+        &self,
+        id: NodeId,
+        path: &str,
+        request: &Q,
+    ) -> Result<A, String> {
+        let (status, answer) = self.exchange(id, "POST", path, codec::encode(request)).await?;
+        if status != 200 {
+            return Err(format!("{status}: {}", String::from_utf8_lossy(&answer)));
+        }
+        let answer: Result<A, Refusal> = codec::decode(&answer).map_err(|e| e.to_string())?;
+        answer.map_err(|e| e.to_string())
+    }
+
+    /// The ids of a streamed scan, checked to be whole.
+    pub(crate) async fn scan(&mut self, shard: ShardId, request: &Scan) -> Vec<String> {
+        let (leader, _) = self.placement(shard).await;
+        let exchanged = self.exchange(leader, "POST", "/rpc/scan", codec::encode(request)).await;
+        let (_, answer) = exchanged.expect("the leader answers");
+        let (head, mut rest) = answer.split_at(4);
+        let head = u32::from_le_bytes(head.try_into().expect("four bytes")) as usize;
+        let state: Result<ZipState, Refusal> = codec::decode(&rest[..head]).expect("a head");
+        state.expect("no refusal");
+        rest = &rest[head..];
+        let mut ids = Vec::new();
+        while rest[0] == scan::ROW {
+            let u16_at = |at: usize| usize::from(u16::from_le_bytes([rest[at], rest[at + 1]]));
+            let (id, summary) = (u16_at(1), u16_at(11));
+            let frame = u32::from_le_bytes(rest[13..17].try_into().expect("four bytes")) as usize;
+            let start = scan::ROW_HEAD_BYTES;
+            ids.push(String::from_utf8(rest[start..start + id].to_vec()).expect("UTF-8"));
+            rest = &rest[start + id + summary + frame..];
+        }
+        assert_eq!(rest, [scan::END, 0], "the stream ends as it should");
+        ids
+    }
+
+    async fn exchange(
+        &self,
+        id: NodeId,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Bytes), String> {
+        let address = self.addresses[&id];
+        let exchange = async {
+            let tcp = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+            let (mut client, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+                    .await
+                    .map_err(|e| e.to_string())?;
+            let driver = tokio::spawn(connection);
+            let request = http::Request::builder()
+                .method(method)
+                .uri(format!("http://{address}{path}"))
+                .header("platbook-protocol", codec::PROTOCOL_VERSION.to_string())
+                .body(Full::new(Bytes::from(body)))
+                .map_err(|e| e.to_string())?;
+            let response = client.send_request(request).await.map_err(|e| e.to_string())?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
+            driver.abort();
+            Ok((status, body.to_bytes()))
+        };
+        let late = |_| "no answer in time".to_string();
+        tokio::time::timeout(Duration::from_secs(20), exchange).await.map_err(late)?
+    }
+}
+
+/// Now: messages for unknown ids that are older than what is remembered are refused.
+#[allow(clippy::disallowed_methods, reason = "a test stands outside the cluster")]
+pub(crate) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("after 1970").as_millis() as u64
+}
+
+fn digest_of(id: &str, zip: Zip) -> Digest {
+    let mut digest = [0; 16];
+    let hash = Slot::of(format!("{id} {zip}").as_bytes()).0;
+    digest[..2].copy_from_slice(&hash.to_le_bytes());
+    Digest(digest)
+}
+
+pub(crate) fn admit(id: &str, zip: Zip, sent: u64) -> Op<'_> {
+    let version =
+        Version { modified: TimeMs(sent), sent: TimeMs(sent), digest: digest_of(id, zip) };
+    let admission = Admission {
+        message: Message::Upsert(Upsert { version, zip }),
+        queued: TimeMs(sent),
+        floor: Revision(0),
+        if_match: None,
+        hold: false,
+    };
+    Op::Admit { id, admission, body: None }
+}
+
+pub(crate) fn write_op<'a>(id: &'a str, zip: Zip, revision: Revision, frame: &'a [u8]) -> Op<'a> {
+    let body = Body { summary: &[], frame };
+    Op::Write { id, zip, revision, digest: digest_of(id, zip), body }
+}
