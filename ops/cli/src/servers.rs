@@ -1,4 +1,4 @@
-//! `platbook node`, `router` and `feed serve`: a crate's settings, its server, and the signals.
+//! `platbook node`, `router`, `ingest` and `feed`: a crate's settings, its server, the signals.
 
 use anyhow::Context;
 use platbook_ingest::feed;
@@ -48,6 +48,20 @@ pub(crate) fn run_node(config: NodeConfig) -> anyhow::Result<()> {
 
 /// `platbook router`.
 pub(crate) fn run_router(mut config: RouterConfig, file: &File) -> anyhow::Result<()> {
+    config.fields = file.table("router.fields")?;
     config.limits = file.table("router.limits")?;
     shutdown::serve(|stop| async { platbook_router::run(config, stop).await.context("router") })
+}
+
+/// `platbook node`.
+pub(crate) fn run_node(config: NodeConfig) -> anyhow::Result<()> {
+    shutdown::serve(|stop| async {
+        platbook_node::run(config, stop.cancelled_owned()).await.context("node")
+    })
+}
+
+/// `platbook ingest`.
+pub(crate) fn run_ingest(mut config: IngestConfig, file: &File) -> anyhow::Result<()> {
+    config.fields = file.table("ingest.fields")?;
+    shutdown::serve(|stop| async { platbook_ingest::run(config, stop).await.context("ingest") })
 }

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use crate::command::Cli;
 
 /// Tables that hold what has no flag.
-const TABLES_WITHOUT_FLAGS: [&str; 1] = ["router.limits"];
+const TABLES_WITHOUT_FLAGS: [&str; 3] = ["ingest.fields", "router.fields", "router.limits"];
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
