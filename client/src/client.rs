@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use platbook_protocol::{ListingId, Revision, TimeMs, Zip};
+use platbook_protocol::{ListingId, NodeId, ReplicaId, Revision, ShardId, TimeMs, Zip};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -212,6 +212,41 @@ impl Client {
     /// Nodes, zones, shards, leaders, positions.
     pub async fn cluster(&self) -> Result<serde_json::Value, Error> {
         self.read("/v1/cluster".to_string()).await
+    }
+
+    /// As [`Client::cluster`], with a hash of what each replica holds: reads everything.
+    pub async fn cluster_with_hashes(&self) -> Result<serde_json::Value, Error> {
+        self.read("/v1/cluster?hashes=true".to_string()).await
+    }
+
+    /// Asks the leader of `shard` to hand over to `to`.
+    pub async fn transfer_leader(
+        &self,
+        shard: ShardId,
+        to: NodeId,
+    ) -> Result<serde_json::Value, Error> {
+        self.order("transfer-leader", &serde_json::json!({"shard": shard, "to": to})).await
+    }
+
+    /// Has `replica` of `shard` rebuilt on the node `on`, under a new id.
+    pub async fn replace_replica(
+        &self,
+        shard: ShardId,
+        replica: ReplicaId,
+        on: NodeId,
+    ) -> Result<serde_json::Value, Error> {
+        let order = serde_json::json!({"shard": shard, "replica": replica, "on": on});
+        self.order("replace-replica", &order).await
+    }
+
+    async fn order(
+        &self,
+        name: &str,
+        order: &serde_json::Value,
+    ) -> Result<serde_json::Value, Error> {
+        let headers = [(CONTENT_TYPE, JSON)].into_iter().collect();
+        let path = format!("/v1/cluster/{name}");
+        self.write(Method::POST, path, headers, Bytes::from(order.to_string())).await
     }
 
     async fn remove(&self, path: String) -> Result<(), Error> {

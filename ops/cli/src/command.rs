@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{demo, listings, lists, logging, servers, shutdown, version};
+use crate::{cluster, demo, listings, lists, logging, servers, shutdown, version};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Put(listings::PutArgs),
     /// Delete a listing
     Delete(listings::DeleteArgs),
+    /// Nodes, shards and replicas
+    Cluster(cluster::ClusterArgs),
     /// Messages that could not be applied
     Quarantine(lists::QuarantineArgs),
     /// Ids about which the operator's clock and the queue's disagree
@@ -64,6 +66,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Compare(args) => once(listings::run_compare(args)),
         Command::Put(args) => once(listings::run_put(args)),
         Command::Delete(args) => once(listings::run_delete(args)),
+        Command::Cluster(args) => once(cluster::run(args)),
         Command::Quarantine(args) => once(lists::run_quarantine(args)),
         Command::Suspects(args) => once(lists::run_suspects(args)),
         Command::Version(args) => version::run(&args),

@@ -160,15 +160,7 @@ pub(crate) async fn run_zip(args: ZipArgs) -> anyhow::Result<()> {
 fn facts(listing: &[u8]) -> Vec<String> {
     // What the router sends is JSON; anything else shows as an empty line, not as a crash.
     let listing: Value = serde_json::from_slice(listing).unwrap_or_default();
-    FACTS.iter().map(|(_, field, _)| shown(&listing[field])).collect()
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
+    FACTS.iter().map(|(_, field, _)| table::shown(&listing[field])).collect()
 }
 
 /// `platbook get`.

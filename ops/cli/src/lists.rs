@@ -1,4 +1,4 @@
-//! `platbook quarantine`, `platbook suspects` and `platbook cluster`: what an operator looks after.
+//! `platbook quarantine` and `platbook suspects`: what an operator looks after.
 
 use anyhow::Context;
 use platbook_client::{Client, ClientConfig, Page};
@@ -108,11 +108,7 @@ async fn list(
         for item in items {
             match format {
                 Format::Table => {
-                    let value = |(field, _): &(&str, Column)| match &item[*field] {
-                        Value::String(text) => text.clone(),
-                        Value::Null => String::new(),
-                        other => other.to_string(),
-                    };
+                    let value = |(field, _): &(&str, Column)| table::shown(&item[*field]);
                     output::line(&table::row(&shapes, columns.iter().map(value)))?;
                 }
                 Format::Ndjson => output::line(&item.to_string())?,

@@ -3,8 +3,9 @@
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
 //! environment over file; [`logging`], [`shutdown`], [`parent`], [`output`] and [`table`] are what
 //! the commands share; then one module a group of commands: [`servers`], [`listings`], [`lists`],
-//! [`version`], [`demo`].
+//! [`cluster`], [`version`], [`demo`].
 
+mod cluster;
 mod command;
 mod demo;
 mod listings;

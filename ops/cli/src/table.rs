@@ -1,5 +1,7 @@
 //! Tables for a terminal, with fixed widths, so that a long answer needs no memory.
 
+use serde_json::Value;
+
 /// A column: its title and how wide it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
@@ -36,6 +38,15 @@ pub(crate) fn row(columns: &[Column], values: impl IntoIterator<Item = String>) 
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+/// A JSON value as a cell: text without quotes, nothing for null.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// At most `width` characters, without control characters: a listing must not steer a terminal.

@@ -1,12 +1,13 @@
 //! The demonstration from start to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use platbook_chaos_tests::{Cluster, Layout, Scrape, http};
+use serde_json::Value;
 
 use super::messages::Messages;
 use super::oracle::{self, Expected};
@@ -96,7 +97,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(expected.messages as u64 == sent, "the journal has {} messages", expected.messages);
     let (checked, listings) = check(&cluster.router_address, &zips, &expected).await?;
     let counts = counts(&cluster.ingest_address).await?;
-    let quarantined = expected.quarantined.len();
+    let quarantined = check_quarantine(&cluster.router_address, &expected).await?;
     tell(&Told { sent, kills: 1, zips: checked, listings, quarantined, took, counts })?;
 
     if !args.once {
@@ -215,6 +216,17 @@ async fn check(
         );
     }
     Ok((all.len(), expected.zips.values().map(BTreeMap::len).sum()))
+}
+
+/// Every poison is kept, and nothing else is.
+async fn check_quarantine(router: &str, expected: &Expected) -> anyhow::Result<usize> {
+    let answer = http::get(router, "/v1/quarantine?limit=1000", &[]).await?;
+    ensure!(answer.status == 200, "quarantine: {} {}", answer.status, answer.text());
+    let found: Vec<Value> = serde_json::from_slice(&answer.body).context("quarantine")?;
+    let ids: BTreeSet<&str> = found.iter().filter_map(|m| m["message_id"].as_str()).collect();
+    let wanted: BTreeSet<&str> = expected.quarantined.iter().map(String::as_str).collect();
+    ensure!(ids == wanted, "quarantine: expected {wanted:?}, found {}", answer.text());
+    Ok(ids.len())
 }
 
 async fn counts(ingest: &str) -> anyhow::Result<BTreeMap<&'static str, u64>> {
