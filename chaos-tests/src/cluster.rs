@@ -131,11 +131,15 @@ impl Cluster {
         ready(&mut self.nodes[at], &self.node_addresses[at]).await
     }
 
-    /// Drains everything, from the edge inwards.
+    /// Drains everything, from the edge inwards; the nodes together, because the last ones could
+    /// not hand anything over.
     pub async fn stop(mut self) -> Result<(), Error> {
-        let edge = [&mut self.ingest, &mut self.router, &mut self.feed];
-        for process in edge.into_iter().chain(&mut self.nodes) {
+        for process in [&mut self.ingest, &mut self.router, &mut self.feed] {
             process.terminate(DRAIN_WITHIN).await?;
+        }
+        self.nodes.iter_mut().try_for_each(Process::ask_to_end)?;
+        for node in &mut self.nodes {
+            node.ended_within(DRAIN_WITHIN).await?;
         }
         Ok(())
     }

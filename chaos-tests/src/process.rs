@@ -111,9 +111,19 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
+    /// SIGTERM: it drains and ends.
+    pub fn ask_to_end(&mut self) -> Result<(), Error> {
+        self.signal(Signal::SIGTERM)
+    }
+
     /// SIGTERM, and waits for the drain; SIGKILL when it takes longer than `longest`.
     pub async fn terminate(&mut self, longest: Duration) -> Result<ExitStatus, Error> {
-        self.signal(Signal::SIGTERM)?;
+        self.ask_to_end()?;
+        self.ended_within(longest).await
+    }
+
+    /// Waits until it has ended by itself; SIGKILL when it takes longer than `longest`.
+    pub async fn ended_within(&mut self, longest: Duration) -> Result<ExitStatus, Error> {
         let what = format!("{} has ended", self.program.name);
         let ended = wait::until(&what, longest, async || match self.child.try_wait() {
             Ok(Some(status)) => Ok(Ok(status)),

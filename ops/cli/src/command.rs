@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{cluster, demo, listings, lists, logging, servers, shutdown, version};
+use crate::{cluster, demo, dev, listings, lists, logging, servers, shutdown, version};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -58,6 +58,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
     let Invocation { cli, file } = invocation;
     logging::start(&cli.logging)?;
     match cli.command {
+        Command::Dev(args) => shutdown::serve(|stop| dev::run(args, stop)),
         Command::Node(config) => servers::run_node(*config),
         Command::Router(config) => servers::run_router(*config, &file),
         Command::Feed(args) => servers::run_feed(args),

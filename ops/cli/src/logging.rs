@@ -5,6 +5,9 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
+/// A peer that is away is told once, by the node; openraft would tell it for every shard and try.
+const DEFAULT_FILTER: &str = "info,openraft=error";
+
 /// How to log.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LoggingArgs {
@@ -14,7 +17,7 @@ pub(crate) struct LoggingArgs {
     pub(crate) log_format: Format,
     /// Which log lines: a level, or levels by module like `warn,platbook_node=debug`
     #[arg(long, global = true, value_name = "FILTER", env = "PLATBOOK_LOG")]
-    #[arg(default_value = "info")]
+    #[arg(default_value = DEFAULT_FILTER)]
     pub(crate) log: String,
 }
 

@@ -3,11 +3,12 @@
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
 //! environment over file; [`logging`], [`shutdown`], [`parent`], [`output`] and [`table`] are what
 //! the commands share; then one module a group of commands: [`servers`], [`listings`], [`lists`],
-//! [`cluster`], [`version`], [`demo`].
+//! [`cluster`], [`version`], [`dev`], [`demo`].
 
 mod cluster;
 mod command;
 mod demo;
+mod dev;
 mod listings;
 mod lists;
 mod logging;
