@@ -23,7 +23,9 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// One storage node
+    /// All of it in one process, state kept in a directory
+    Dev(dev::DevArgs),
+    /// One storage node; the first start with --peers forms the cluster
     Node(Box<platbook_node::NodeConfig>),
     /// The stateless HTTP API
     Router(Box<platbook_router::Config>),
@@ -61,6 +63,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Dev(args) => shutdown::serve(|stop| dev::run(args, stop)),
         Command::Node(config) => servers::run_node(*config),
         Command::Router(config) => servers::run_router(*config, &file),
+        Command::Ingest(config) => servers::run_ingest(*config, &file),
         Command::Feed(args) => servers::run_feed(args),
         Command::Zip(args) => once(listings::run_zip(args)),
         Command::Get(args) => once(listings::run_get(args)),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use platbook_ingest::feed;
-use platbook_ingest::{SendConfig, ServeConfig};
+use platbook_ingest::{IngestConfig, SendConfig, ServeConfig};
 use platbook_node::NodeConfig;
 use platbook_router::Config as RouterConfig;
 
@@ -37,13 +37,6 @@ pub(crate) fn run_feed(args: FeedArgs) -> anyhow::Result<()> {
             output::line(&format!("{} messages sent{cut}", sent.messages))
         }),
     }
-}
-
-/// `platbook node`.
-pub(crate) fn run_node(config: NodeConfig) -> anyhow::Result<()> {
-    shutdown::serve(|stop| async move {
-        platbook_node::run(config, async move { stop.cancelled().await }).await.context("node")
-    })
 }
 
 /// `platbook router`.
