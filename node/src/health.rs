@@ -109,10 +109,10 @@ fn disk_space(path: &Path) -> Option<(u64, u64)> {
 
 /// Starts the watchers.
 pub(crate) fn start(node: &Arc<Node>) {
-    tokio::spawn(watch_log(node.clone()));
-    tokio::spawn(watch_disk(node.clone()));
-    tokio::spawn(watch_clocks(node.clone()));
-    tokio::spawn(trim(node.clone()));
+    node.spawn(watch_log(node.clone()));
+    node.spawn(watch_disk(node.clone()));
+    node.spawn(watch_clocks(node.clone()));
+    node.spawn(trim(node.clone()));
 }
 
 async fn watch_log(node: Arc<Node>) {

@@ -11,6 +11,7 @@ use platbook_protocol::map::Map;
 use platbook_protocol::rpc::{MapPut, PutMap, Refusal};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
@@ -28,6 +29,9 @@ use crate::{health, metrics, replicas, server, system};
 /// How long leaderships may take to leave before the node stops.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How long the node's own tasks may take to end.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// One running node.
 pub(crate) struct Node {
     config: NodeConfig,
@@ -43,6 +47,7 @@ pub(crate) struct Node {
     /// Members that still have to be told of the first map.
     invited: Mutex<BTreeSet<NodeId>>,
     objected: Mutex<BTreeSet<String>>,
+    tasks: TaskTracker,
     shutdown: CancellationToken,
     broken: Mutex<Option<String>>,
 }
@@ -104,6 +109,7 @@ impl Node {
             disk: OnceLock::new(),
             invited: Mutex::default(),
             objected: Mutex::default(),
+            tasks: TaskTracker::new(),
             shutdown,
             broken: Mutex::default(),
             data,
@@ -158,12 +164,21 @@ impl Node {
         let disk = self.disk.get().expect("a cluster was formed or joined");
         if !self.data.is_announced() && self.is_founder(&disk.identity) {
             let first_map = disk.identity.first_map.clone();
-            tokio::spawn(system::formation::announce(self.clone(), first_map));
+            self.spawn(system::formation::announce(self.clone(), first_map));
         }
-        tokio::spawn(replicas::run(self.clone()));
-        tokio::spawn(system::follow::run(self.clone()));
+        self.spawn(replicas::run(self.clone()));
+        self.spawn(system::follow::run(self.clone()));
         health::start(&self);
         Ok(())
+    }
+
+    /// Starts a task that ends with the node, and that the node waits for when it stops: whatever
+    /// holds the node holds its data directory.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            shutdown.run_until_cancelled(task).await;
+        });
     }
 
     fn is_founder(&self, identity: &Identity) -> bool {
@@ -235,6 +250,10 @@ impl Node {
 
     /// Stops the groups, then the writers below them.
     async fn close(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(TASKS_TIMEOUT, self.tasks.wait()).await.is_err() {
+            warn!(left = self.tasks.len(), "tasks did not end in time");
+        }
         for shard in self.shards.all() {
             shard.stop().await;
         }

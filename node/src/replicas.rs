@@ -2,6 +2,7 @@
 //!
 //! Also what is done to all of them: founding, handing over, giving up log that nobody needs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use platbook_engine::error::StoreError;
 use platbook_engine::log::HeldBack;
 use platbook_engine::store::ShardStore;
 use platbook_protocol::map::{Map, Replica, Shard as MapShard};
+use platbook_protocol::rpc::{Clock, ClockAnswer};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -16,16 +18,20 @@ use tracing::{error, info, warn};
 use crate::error::NodeError;
 use crate::node::Node;
 use crate::raft::{Group, Role};
+use crate::rpc::client;
 use crate::shard::{Reach, Shard};
 
 /// Leaderships are spread again when this much time has passed.
 const SPREAD_INTERVAL: Duration = Duration::from_secs(5);
 const HAND_OVER_POLL: Duration = Duration::from_millis(20);
+/// A handover that did not happen within this time is asked for again.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
+const WILLING_TIMEOUT: Duration = Duration::from_millis(500);
 const FOUND_PAUSE: Duration = Duration::from_millis(100);
 
 /// Follows the map until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
-    tokio::spawn(spread(node.clone()));
+    node.spawn(spread(node.clone()));
     let mut maps = node.directory().watch();
     loop {
         let map = maps.borrow_and_update().clone();
@@ -77,7 +83,7 @@ async fn start(node: &Arc<Node>, shard: &MapShard, replica: Replica) -> Result<(
     ));
     info!(shard = %shard.id, replica = %replica.id, pristine, "replica runs");
     if pristine && is_founder(node, shard.id, replica.id) {
-        tokio::spawn(found(node.clone(), group));
+        node.spawn(found(node.clone(), group));
     }
     Ok(())
 }
@@ -173,10 +179,17 @@ async fn spread(node: Arc<Node>) {
         if node.is_draining() {
             return;
         }
+        let mut willing = None;
         for shard in node.shards().all() {
             let first = map.shard(shard.id()).and_then(|s| s.replicas.first().copied());
             let Some(first) = first else { continue };
-            if first.id != shard.group().replica() && shard.group().can_lead(first.id) {
+            if first.id == shard.group().replica() || !shard.group().can_lead(first.id) {
+                continue;
+            }
+            if willing.is_none() {
+                willing = Some(willing_nodes(&node, &map).await);
+            }
+            if willing.as_ref().is_some_and(|willing| willing.contains(&first.node)) {
                 // A refusal only means that the leadership stays where it is for now.
                 let _ = shard.group().hand_over(first.id).await;
             }
@@ -184,24 +197,45 @@ async fn spread(node: Arc<Node>) {
     }
 }
 
-/// Hands every leadership to a voter elsewhere; returns how many are left at the deadline.
+/// The other nodes that would lead a shard. A leader that hands over to one that would not leaves
+/// its shard without a leader until the next election, so they are asked first.
+async fn willing_nodes(node: &Node, map: &Map) -> Vec<NodeId> {
+    let mut willing = Vec::new();
+    for other in map.nodes.iter().filter(|other| other.id != node.config().node()) {
+        let ask = Clock {};
+        let asked =
+            client::call(node.directory(), &other.address, "/rpc/clock", &ask, WILLING_TIMEOUT);
+        let answer: Result<ClockAnswer, _> = asked.await;
+        if answer.is_ok_and(|answer| answer.may_lead) {
+            willing.push(other.id);
+        }
+    }
+    willing
+}
+
+/// Hands every leadership to a voter elsewhere; returns how many are left, because of the deadline
+/// or because nobody would take them.
 pub(crate) async fn hand_all_over(node: &Node, deadline: Instant) -> usize {
+    let mut asked: HashMap<ShardId, Instant> = HashMap::new();
     loop {
-        let led: Vec<Shard> = node
-            .shards()
-            .all()
-            .into_iter()
-            .filter(|shard| shard.group().standing().role == Role::Leader)
-            .collect();
+        let led = node.shards().all().into_iter();
+        let led = led.filter(|shard| shard.group().standing().role == Role::Leader);
         // A group of one has nobody to hand over to.
-        let movable: Vec<&Shard> =
-            led.iter().filter(|s| s.group().standing().voters.len() > 1).collect();
+        let movable: Vec<Shard> =
+            led.filter(|shard| shard.group().standing().voters.len() > 1).collect();
+        let Some(map) = node.directory().map() else { return movable.len() };
         if movable.is_empty() || Instant::now() >= deadline {
             return movable.len();
         }
-        for shard in movable {
-            if let Some(to) = shard.group().best_successor() {
-                // Asked again in the next round if it did not happen.
+        let willing = willing_nodes(node, &map).await;
+        if willing.is_empty() {
+            return movable.len();
+        }
+        for shard in &movable {
+            let again = asked.get(&shard.id()).is_none_or(|at| at.elapsed() >= HAND_OVER_AGAIN);
+            if let Some(to) = shard.group().best_successor(&willing).filter(|_| again) {
+                asked.insert(shard.id(), Instant::now());
+                // Asked again in a later round if it did not happen.
                 let _ = shard.group().hand_over(to).await;
             }
         }

@@ -368,6 +368,8 @@ pub struct Clock {}
 pub struct ClockAnswer {
     /// The wall clock of the node.
     pub now: TimeMs,
+    /// Whether it would lead a shard: its disk has room, its clock is right, it is not draining.
+    pub may_lead: bool,
 }
 
 /// `POST /rpc/hello`: who are you, and what do you know? Asked before a cluster is formed.

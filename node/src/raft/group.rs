@@ -194,9 +194,13 @@ impl Group {
         self.successors().iter().any(|(id, _)| *id == other)
     }
 
-    /// The voter that has most of the log, besides this replica.
-    pub(crate) fn best_successor(&self) -> Option<ReplicaId> {
-        self.successors().into_iter().max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+    /// The voter that has most of the log, of those on `nodes`, besides this replica.
+    pub(crate) fn best_successor(&self, nodes: &[NodeId]) -> Option<ReplicaId> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let is_there = |id: &ReplicaId| membership.get_node(id).is_some_and(|n| nodes.contains(n));
+        let successors = self.successors().into_iter().filter(|(id, _)| is_there(id));
+        successors.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
     }
 
     /// Voters elsewhere that lag little, and how far they are; empty where another one leads.
