@@ -51,7 +51,8 @@ pub struct NodeConfig {
     #[serde(default)]
     pub log_bytes_max: Option<u64>,
     /// Bytes of one log segment
-    #[arg(long, env = "PLATBOOK_LOG_SEGMENT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    #[arg(long, env = "PLATBOOK_LOG_SEGMENT_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = 64 << 20)]
     #[serde(default = "defaults::log_segment_bytes")]
     pub log_segment_bytes: u64,
     /// Interval of a leader's heartbeats, in milliseconds

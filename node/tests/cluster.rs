@@ -158,6 +158,7 @@ impl Cluster {
 
     async fn same_content_of(&mut self, shard: ShardId, replicas: usize) {
         let mut last = Vec::new();
+        let mut poll = tokio::time::interval(Duration::from_millis(50));
         let same = async {
             loop {
                 let found = self.contents(shard).await;
@@ -166,7 +167,7 @@ impl Cluster {
                 if equal && found.len() == replicas {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                poll.tick().await;
             }
         };
         let same = tokio::time::timeout(Duration::from_secs(30), same).await;

@@ -136,13 +136,14 @@ impl Cluster {
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             let mut last = Err("never asked".to_string());
             let running = &self.running[&id].task;
+            let mut poll = tokio::time::interval(POLL);
             let ready = async {
                 loop {
                     last = self.exchange(id, "GET", "/readyz", Vec::new()).await;
                     if matches!(last, Ok((200, _))) || running.is_finished() {
                         return;
                     }
-                    tokio::time::sleep(POLL).await;
+                    poll.tick().await;
                 }
             };
             let ready = tokio::time::timeout(PATIENCE, ready).await;
@@ -177,6 +178,7 @@ impl Cluster {
     pub(crate) async fn placement(&mut self, shard: ShardId) -> (NodeId, Vec<(ReplicaId, NodeId)>) {
         let map = self.learn_map().await;
         let replicas = map.shard(shard).expect("in the map").replicas.clone();
+        let mut poll = tokio::time::interval(POLL);
         let found = async {
             loop {
                 for id in self.running.keys().copied().collect::<Vec<_>>() {
@@ -188,7 +190,7 @@ impl Cluster {
                         return id;
                     }
                 }
-                tokio::time::sleep(POLL).await;
+                poll.tick().await;
             }
         };
         let leader = tokio::time::timeout(PATIENCE, found).await.expect("a leader is found");
@@ -238,6 +240,7 @@ impl Cluster {
         path: &str,
         request: &Q,
     ) -> A {
+        let mut poll = tokio::time::interval(POLL);
         let asked = async {
             loop {
                 let (leader, _) = self.placement(shard).await;
@@ -245,7 +248,7 @@ impl Cluster {
                     Ok(answer) => return answer,
                     Err(refusal) => tracing::debug!(%refusal, "again"),
                 }
-                tokio::time::sleep(POLL).await;
+                poll.tick().await;
             }
         };
         tokio::time::timeout(PATIENCE, asked).await.expect("answered in time")

@@ -61,7 +61,8 @@ pub(crate) struct GetArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArgs {
     /// The listings
-    #[arg(value_parser = ListingId::try_new, required = true, num_args = 1..=100, value_name = "ID")]
+    #[arg(value_parser = ListingId::try_new, value_name = "ID")]
+    #[arg(required = true, num_args = 1..=100)]
     ids: Vec<ListingId>,
     #[command(flatten)]
     client: ClientConfig,
