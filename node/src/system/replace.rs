@@ -1,10 +1,10 @@
 //! Rebuilding a lost or damaged replica as a fresh one while its shard serves.
 //!
 //! Order matters. Where the fresh replica comes to another node, the map names it first (so that
-//! its node starts it), then it becomes a learner and catches up, then a joint change makes it a voter
-//! in place of the old one, and only then the map forgets the old one. Where it comes to the node
-//! of the old one, the old one goes first, because a node keeps one copy of a shard. Asked again
-//! after a crash, each step finds what is already done.
+//! its node starts it), then it becomes a learner and catches up, then a joint change makes it a
+//! voter in place of the old one, and only then the map forgets the old one. Where it comes to the
+//! node of the old one, the old one goes first, because a node keeps one copy of a shard. Asked
+//! again after a crash, each step finds what is already done.
 
 use std::sync::Arc;
 use std::time::Duration;
