@@ -13,10 +13,14 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# bindgen loads libclang at build time.
+# bindgen loads libclang at build time. The names are those that it looks for: `libclang-cpp.so`,
+# which comes with other packages, is not one of them.
 have_libclang() {
-    compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]
+    [ -n "${LIBCLANG_PATH:-}" ] ||
+        compgen -G '/usr/lib/llvm*/lib/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/llvm*/lib/libclang-[0-9]*.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null
 }
 
 system_packages() {
