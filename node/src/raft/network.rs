@@ -108,14 +108,23 @@ impl RaftNetworkV2<Types> for Client {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let channel = self.link.open(self.shard, self.target).map_err(rpc_error)?;
+            let channel = match self.link.open(self.shard, self.target) {
+                Ok(channel) => channel,
+                Err(error) => {
+                    // openraft waits out its backoff inside `input`. A failure before anything is
+                    // taken from it would be tried again at once, and again.
+                    let failed = async move { input.next().await.map(|_| Err(rpc_error(error))) };
+                    let failed = futures_util::stream::once(failed);
+                    return Ok(Box::pin(failed.filter_map(std::future::ready)) as BoxStream<'s, _>);
+                }
+            };
             let flow = Arc::new(Flow::default());
             let sending = tokio::spawn(forward(input, channel.sender, flow.clone()));
             let answers = Answers {
@@ -276,5 +285,40 @@ impl Answers {
         self.progress = Instant::now();
         self.flow.room.add_permits(1);
         wire::decode_append_answer(&body).map_err(malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::directory::Directory;
+
+    fn request() -> AppendEntriesRequest<Types> {
+        AppendEntriesRequest {
+            vote: Vote::new(1, ReplicaId(1)),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_away_costs_a_request_so_that_the_backoff_in_it_is_waited_for() {
+        let peers = Peers::new(Directory::new(NodeId(1)), CancellationToken::new());
+        let mut network = Network { peers, shard: ShardId(1) };
+        let mut client = network.new_client(ReplicaId(2), &NodeId(2)).await;
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = taken.clone();
+        let input = futures_util::stream::iter([request(), request()])
+            .inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
+        let option = RPCOption::new(Duration::from_millis(10));
+        let answers = RaftNetworkV2::stream_append(&mut client, input, option).await;
+        let answers: Vec<_> = answers.expect("a stream").collect().await;
+        assert!(matches!(answers[..], [Err(RPCError::Unreachable(_))]), "{answers:?}");
+        assert_eq!(taken.load(Ordering::Relaxed), 1);
     }
 }
