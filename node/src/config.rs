@@ -59,7 +59,8 @@ pub struct NodeConfig {
     #[arg(long, env = "PLATBOOK_HEARTBEAT_MS", value_name = "MS", default_value_t = 75)]
     #[serde(default = "defaults::heartbeat_ms")]
     pub heartbeat_ms: u64,
-    /// Shortest election timeout, in milliseconds; the longest is twice as long
+    /// Shortest silence of a leader after which others campaign, in milliseconds; the longest is
+    /// half as long again
     #[arg(long, env = "PLATBOOK_ELECTION_MS", value_name = "MS", default_value_t = 400)]
     #[serde(default = "defaults::election_ms")]
     pub election_ms: u64,
@@ -155,10 +156,10 @@ impl NodeConfig {
         if !(1..=4096).contains(&self.shards) {
             return Err(format!("shards is {}, allowed are 1 to 4096", self.shards));
         }
-        if self.heartbeat_ms == 0 || self.heartbeat_ms * 2 > self.election_ms {
+        if self.heartbeat_ms == 0 || self.heartbeat_ms * 5 > self.election_ms {
             let (heartbeat, election) = (self.heartbeat_ms, self.election_ms);
             return Err(format!(
-                "heartbeat-ms is {heartbeat}, it must be at least 1 and at most half of \
+                "heartbeat-ms is {heartbeat}, it must be at least 1 and at most a fifth of \
                  election-ms ({election})"
             ));
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use platbook_protocol::rpc::{Clock as ClockCall, ClockAnswer};
@@ -31,6 +31,7 @@ pub(crate) struct Health {
     read_only: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
     clock_offset_ms: Arc<AtomicI64>,
+    leaderships_received: Arc<AtomicU64>,
 }
 
 impl Health {
@@ -48,6 +49,17 @@ impl Health {
 
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a leader handed over to a replica of this node.
+    pub(crate) fn on_leadership_received(&self) {
+        self.leaderships_received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often leaders handed over to replicas of this node. Every other election was somebody's
+    /// fault.
+    pub(crate) fn leaderships_received(&self) -> u64 {
+        self.leaderships_received.load(Ordering::Relaxed)
     }
 
     /// Whether this node should lead anything.

@@ -31,6 +31,11 @@ pub(crate) fn render(node: &Node) -> String {
         "Distance of this clock to the median of the cluster's.",
         node.clock_offset_ms() as f64,
     );
+    gauge(
+        "platbook_node_leaderships_received_total",
+        "Leaderships that were handed to replicas of this node.",
+        node.health().leaderships_received() as f64,
+    );
     if let Some(disk) = node.opened() {
         let log = disk.log.counters();
         gauge("platbook_log_syncs_total", "Calls of fdatasync.", log.syncs as f64);

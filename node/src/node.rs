@@ -355,11 +355,7 @@ impl Node {
     }
 
     pub(crate) fn timing(&self) -> Timing {
-        Timing {
-            heartbeat_ms: self.config.heartbeat_ms,
-            election_ms_min: self.config.election_ms,
-            election_ms_max: self.config.election_ms * 2,
-        }
+        Timing::new(self.config.heartbeat_ms, self.config.election_ms)
     }
 
     pub(crate) fn first_map(&self) -> Map {

@@ -26,9 +26,22 @@ use crate::peer::Peers;
 /// Timeouts of all groups of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
-    pub(crate) heartbeat_ms: u64,
-    pub(crate) election_ms_min: u64,
-    pub(crate) election_ms_max: u64,
+    heartbeat_ms: u64,
+    election_ms_min: u64,
+    election_ms_max: u64,
+}
+
+impl Timing {
+    /// A follower that hears nothing campaigns after `election_ms` at least and half as much again
+    /// at most.
+    ///
+    /// openraft counts its election timeout from the end of the leader's lease, and the lease is as
+    /// long as the greatest timeout. So three quarters of the time are the lease, and the timeouts
+    /// are spread from one quarter to three.
+    pub(crate) fn new(heartbeat_ms: u64, election_ms: u64) -> Timing {
+        let quarter = election_ms / 4;
+        Timing { heartbeat_ms, election_ms_min: quarter, election_ms_max: election_ms - quarter }
+    }
 }
 
 /// Entries that one append message carries at most; their bytes are bounded by the log reader.
@@ -277,7 +290,12 @@ impl Group {
         }
         let request = TransferLeaderRequest::new(vote, to, last);
         match self.raft.handle_transfer_leader(request).await {
-            Ok(Ok(())) => Ok(Bytes::new()),
+            Ok(Ok(())) => {
+                if to == self.replica {
+                    self.health.on_leadership_received();
+                }
+                Ok(Bytes::new())
+            }
             Ok(Err(e)) => Err(e.to_string()),
             Err(e) => Err(e.to_string()),
         }
@@ -356,5 +374,23 @@ impl Pending {
     pub(crate) async fn outcome(self) -> Result<Applied, Refusal> {
         let gone = |_| Refusal::Unknown { shard: self.shard, reason: "the group stopped".into() };
         self.rx.await.map_err(gone)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Timing;
+
+    #[test]
+    fn a_silent_leader_is_replaced_after_the_election_time_or_half_as_much_again() {
+        for election_ms in [375, 400, 1_000, 4_001] {
+            let Timing { heartbeat_ms, election_ms_min, election_ms_max } =
+                Timing::new(75, election_ms);
+            // What openraft makes of it: the lease, then a timeout.
+            let lease_ms = election_ms_max;
+            assert_eq!(lease_ms + election_ms_min, election_ms);
+            assert!(lease_ms + election_ms_max <= election_ms * 3 / 2 + 2);
+            assert!(heartbeat_ms < election_ms_min, "openraft refuses it otherwise");
+        }
     }
 }
