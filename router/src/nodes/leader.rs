@@ -25,8 +25,9 @@ use crate::error::Failure;
 /// Pause after the first fruitless attempt; doubled up to [`PAUSE_MS_MAX`], with jitter.
 const PAUSE_MS_MIN: u64 = 5;
 /// Longest pause between two attempts.
-const PAUSE_MS_MAX: u64 = 200;
-/// How often in a row a node's word about the leader is followed without a pause.
+const PAUSE_MS_MAX: u64 = 100;
+/// How often in a row another node is asked without a pause: the one that a node's word names, or
+/// the next one where a node is away.
 const HOPS_MAX: u32 = 2;
 /// What a client is told to wait when a deadline ended in overload.
 const RETRY_AFTER_MS: u32 = 1_000;
@@ -189,6 +190,8 @@ struct Search {
     shard: ShardId,
     turn: usize,
     follow: Option<NodeId>,
+    /// The node that was asked is away: another one may know.
+    is_away: bool,
     hops: u32,
     pause_ms: u64,
     wait_ms: u32,
@@ -204,6 +207,7 @@ impl Search {
             shard,
             turn: rand::rng().random_range(0..1024_usize),
             follow: None,
+            is_away: false,
             hops: 0,
             pause_ms: PAUSE_MS_MIN,
             wait_ms: 0,
@@ -246,6 +250,7 @@ impl Search {
     ) -> Result<(), Failure> {
         let shard = self.shard;
         self.overloaded = false;
+        self.is_away = matches!(error, CallError::NotSent(_));
         self.wait_ms = 0;
         self.reason = error.to_string().into();
         let reason = self.reason.clone();
@@ -287,7 +292,7 @@ impl Search {
     }
 
     fn pause(&mut self) -> Duration {
-        if self.follow.is_some() && self.hops < HOPS_MAX {
+        if (self.follow.is_some() || self.is_away) && self.hops < HOPS_MAX {
             self.hops += 1;
             return Duration::ZERO;
         }
@@ -355,6 +360,18 @@ mod tests {
         let (search, _) = after(vec![overloaded]);
         let expected = Failure::Overloaded { shard: SHARD, retry_after_ms: 1_500 };
         assert_eq!(search.give_up(true), expected);
+    }
+
+    #[test]
+    fn a_node_that_is_away_is_no_reason_to_wait_before_the_next_is_asked() {
+        let away = || CallError::NotSent("connection refused".into());
+        let (mut search, _) = after(vec![away()]);
+        assert!(search.pause().is_zero());
+        let (mut search, _) = after(vec![away(), broken()]);
+        assert!(!search.pause().is_zero());
+        let (mut search, _) = after(vec![away()]);
+        let pauses: Vec<Duration> = (0..=HOPS_MAX).map(|_| search.pause()).collect();
+        assert!(!pauses[HOPS_MAX as usize].is_zero(), "all may be away");
     }
 
     #[test]
