@@ -13,10 +13,14 @@ export PLATBOOK_PYTHON ?= $(PLATBOOK_CACHE)/venv/bin/python
 export PATH := $(PLATBOOK_CACHE)/bin:$(PATH)
 
 CARGO_DENY := 0.20.2
+# How much `make chaos` breaks, and the seed that decides when.
+ROUNDS ?= 20
+KILLS ?= 20
+SEED ?= 1
 # cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help setup build test check fix demo
+.PHONY: help setup build test check fix demo chaos
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,3 +53,9 @@ fix: setup ## let rustfmt and clippy repair what they can
 
 demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
 	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)
+
+chaos: build ## all nodes killed at once (ROUNDS=20), leaders killed (KILLS=20), rolling restart (SEED=1)
+	@platbook="$(CARGO_TARGET_DIR)/debug/platbook"; \
+	    "$$platbook" chaos restart --rounds $(ROUNDS) --seed $(SEED); \
+	    "$$platbook" chaos failover --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
+	    "$$platbook" chaos rolling --seed $(SEED)

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::process::{Process, Program};
+use crate::process::{PARENT, Process, Program};
 use crate::{Error, http, wait};
 
 /// Longest wait for a process to answer that it is ready.
@@ -120,6 +120,31 @@ impl Cluster {
         self.nodes[at].kill()
     }
 
+    /// SIGKILL to all nodes at the same moment.
+    pub fn kill_all_nodes(&mut self) -> Result<(), Error> {
+        self.nodes.iter_mut().try_for_each(Process::start_killing)?;
+        self.nodes.iter_mut().try_for_each(Process::kill)
+    }
+
+    /// Starts every node again after [`Cluster::kill_all_nodes`] and waits until all are ready.
+    pub async fn restart_all_nodes(&mut self) -> Result<(), Error> {
+        self.nodes.iter_mut().try_for_each(Process::start_again)?;
+        self.ready().await
+    }
+
+    /// Drains a node, starts it again, and waits until it is ready; gives how long the drain took.
+    pub async fn roll_node(&mut self, at: usize) -> Result<Duration, Error> {
+        let from = Instant::now();
+        let status = self.nodes[at].terminate(DRAIN_WITHIN).await?;
+        let drained = from.elapsed();
+        if !status.success() {
+            let what = format!("{} drained, but ended with {status}", self.nodes[at].name());
+            return Err(Error::Violated { what });
+        }
+        self.restart_node(at).await?;
+        Ok(drained)
+    }
+
     /// Starts a killed node again; [`Cluster::ready`] tells when it serves.
     pub fn start_node(&mut self, at: usize) -> Result<(), Error> {
         self.nodes[at].start_again()
@@ -129,6 +154,28 @@ impl Cluster {
     pub async fn restart_node(&mut self, at: usize) -> Result<(), Error> {
         self.start_node(at)?;
         ready(&mut self.nodes[at], &self.node_addresses[at]).await
+    }
+
+    /// Runs `platbook cluster verify`: whether all replicas of each shard hold the same.
+    pub async fn verify(&self) -> Result<(), Error> {
+        let failed = |source| Error::Start { name: "cluster verify".to_string(), source };
+        let router = format!("http://{}", self.router_address);
+        let output = tokio::process::Command::new(self.router.binary())
+            .args(["cluster", "verify", "--router", &router, "--deadline-ms", "60000"])
+            // It is our child, and no part of whoever has us as one.
+            .env_remove(PARENT)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        Err(Error::Violated {
+            what: format!("cluster verify ended with {}: {said}", output.status),
+        })
     }
 
     /// Drains everything, from the edge inwards; the nodes together, because the last ones could

@@ -60,6 +60,20 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Something that was read is not what it should be.
+    #[error("{what} is malformed: {reason}")]
+    Malformed {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that must hold does not: a fault of the product, or of the check.
+    #[error("{what}")]
+    Violated {
+        /// What does not hold.
+        what: String,
+    },
     /// Something did not become true in time.
     #[error("waited {} s, and still not: {what}; last: {last}", waited.as_secs())]
     Waited {

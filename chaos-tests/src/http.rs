@@ -1,5 +1,5 @@
-//! One HTTP/1.1 request on a connection of its own. The product's client is not used, so that a
-//! fault in it cannot hide itself.
+//! One HTTP/1.1 request on a connection of its own, or many on one. The product's client is not
+//! used, so that a fault in it cannot hide itself.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::Error;
 
@@ -30,6 +31,11 @@ impl Answer {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header, where it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
@@ -55,31 +61,104 @@ async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Result<Answer, Error> {
-    let url = format!("http://{address}{path}");
-    let failed = |reason: String| Error::Http { url: url.clone(), reason };
-    let mut request = Request::builder().method(method).uri(path).header("host", address);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(body)).map_err(|e| failed(e.to_string()))?;
-    match tokio::time::timeout(ANSWER_WITHIN, exchange(address, request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(failed(format!("{error:#}"))),
-        Err(_) => Err(failed(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+    Connection::to(address).send(method, path, headers, body).await
+}
+
+/// One connection that is kept from request to request, and made anew after a fault.
+#[derive(Debug)]
+pub struct Connection {
+    address: String,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 
+impl Connection {
+    /// To `address` (`host:port`); the first request connects.
+    pub fn to(address: &str) -> Connection {
+        Connection { address: address.to_string(), open: None }
+    }
+
+    /// `GET path`.
+    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
+        self.send(Method::GET, path, headers, Bytes::new()).await
+    }
+
+    /// `PUT path`.
+    pub async fn put(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Error> {
+        self.send(Method::PUT, path, headers, body.into()).await
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Error> {
+        let url = format!("http://{}{path}", self.address);
+        let failed = |reason: String| Error::Http { url: url.clone(), reason };
+        let host = self.address.as_str();
+        let mut request = Request::builder().method(method).uri(path).header("host", host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|e| failed(e.to_string()))?;
+        // Whatever interrupts the exchange leaves the connection unusable.
+        let open = self.open.take();
+        let exchanged = exchange(&self.address, open, request);
+        match tokio::time::timeout(ANSWER_WITHIN, exchanged).await {
+            Ok(Ok((answer, open))) => {
+                self.open = Some(open);
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(failed(format!("{error:#}"))),
+            Err(_) => Err(failed(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 async fn exchange(
     address: &str,
+    open: Option<Open>,
     request: Request<Full<Bytes>>,
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
+) -> Result<(Answer, Open), Failure> {
+    let mut kept = open;
+    if let Some(open) = &mut kept
+        && open.sender.ready().await.is_err()
+    {
+        kept = None;
+    }
+    let mut open = match kept {
+        Some(open) => open,
+        None => connect(address).await?,
+    };
+    let response = open.sender.send_request(request).await?;
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    driver.abort();
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    Ok((Answer { status: head.status.as_u16(), headers: head.headers, body }, open))
+}
+
+async fn connect(address: &str) -> Result<Open, Failure> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok(Open { sender, driver: tokio::spawn(connection) })
 }

@@ -1,18 +1,30 @@
-//! Starts real processes, hurts them, and waits for what must hold. The demonstration and the
-//! tests with processes use the same pieces.
+//! Starts real processes, hurts them, and checks what must hold all the same. The demonstration and
+//! the tests with processes use the same pieces.
 //!
 //! Reading order:
 //! 1. [`process`]: one child: start, SIGKILL, SIGSTOP, SIGCONT, SIGTERM, its log.
-//! 2. [`http`]: one request to one process, to see whether it is ready and what it answers.
-//!    [`scrape`]: its metrics.
+//! 2. [`http`]: requests to one process, to see whether it is ready and what it answers.
+//!    [`scrape`]: its metrics. [`status`]: what a router says of the cluster.
 //! 3. [`wait`]: until a condition holds, with a deadline.
 //! 4. [`cluster`]: nodes, router, feed and ingester on loopback, wired to each other.
+//! 5. [`operator`]: the feed that is sent, and the answers it must lead to.
+//! 6. [`load`]: clients that write and read back, and know what they must see. [`quantiles`]: how
+//!    long something took.
+//! 7. What is done to a cluster: [`restart`] kills all nodes at once, [`failover`] kills leaders,
+//!    [`rolling`] restarts one node after the other.
 
 pub mod cluster;
 pub mod error;
+pub mod failover;
 pub mod http;
+pub mod load;
+pub mod operator;
 pub mod process;
+pub mod quantiles;
+pub mod restart;
+pub mod rolling;
 pub mod scrape;
+pub mod status;
 pub mod wait;
 
 pub use cluster::{Cluster, Layout};

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::{Error, wait};
 
 /// Tells a `platbook` process whose part it is, so that the kernel ends them together.
-const PARENT: &str = "PLATBOOK_PARENT";
+pub(crate) const PARENT: &str = "PLATBOOK_PARENT";
 /// Lines of a log that an error shows.
 const TAIL_LINES: usize = 15;
 
@@ -69,6 +69,11 @@ impl Process {
         &self.program.name
     }
 
+    /// The program's file.
+    pub fn binary(&self) -> &Path {
+        &self.program.binary
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> PathBuf {
         log_path(&self.program)
@@ -90,6 +95,12 @@ impl Process {
         ended.map(|_| ()).map_err(|source| self.unsignalled(source))
     }
 
+    /// SIGKILL without waiting; [`Process::kill`] waits until it is gone. To kill many at once.
+    pub fn start_killing(&mut self) -> Result<(), Error> {
+        self.is_killed = true;
+        self.child.kill().map_err(|source| self.unsignalled(source))
+    }
+
     /// Whether it was ended by [`Process::kill`].
     pub fn is_killed(&self) -> bool {
         self.is_killed
@@ -109,6 +120,16 @@ impl Process {
     /// SIGCONT.
     pub fn resume(&mut self) -> Result<(), Error> {
         self.signal(Signal::SIGCONT)
+    }
+
+    /// The number the system gave it; another process's once it has ended.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGINT, as Ctrl-C on a terminal.
+    pub fn interrupt(&mut self) -> Result<(), Error> {
+        self.signal(Signal::SIGINT)
     }
 
     /// SIGTERM: it drains and ends.

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{cluster, demo, dev, listings, lists, logging, servers, shutdown, version};
+use crate::{chaos, cluster, demo, dev, listings, lists, logging, servers, shutdown, version};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Quarantine(lists::QuarantineArgs),
     /// Ids about which the operator's clock and the queue's disagree
     Suspects(lists::ListArgs),
+    /// Break a cluster on purpose, and check what must hold
+    Chaos(chaos::ChaosArgs),
     /// Versions of this build, of its protocol and of its formats
     Version(version::VersionArgs),
     #[command(hide = true)]
@@ -74,14 +76,27 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Quarantine(args) => once(lists::run_quarantine(args)),
         Command::Suspects(args) => once(lists::run_suspects(args)),
         Command::Version(args) => version::run(&args),
-        Command::Demo(args) => shutdown::serve(|stop| async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => Ok(()),
-                ended = demo::run(args) => ended,
-            }
-        }),
+        Command::Chaos(args) => interruptible(chaos::run(args), true),
+        Command::Demo(args) => interruptible(demo::run(args), false),
     }
+}
+
+/// Runs what owns processes; a signal ends it, and them with it. That is a failure where a result
+/// `is_owed`.
+fn interruptible(
+    work: impl Future<Output = anyhow::Result<()>>,
+    is_owed: bool,
+) -> anyhow::Result<()> {
+    shutdown::serve(|stop| async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                anyhow::ensure!(!is_owed, "interrupted");
+                Ok(())
+            }
+            ended = work => ended,
+        }
+    })
 }
 
 /// Runs what asks, prints and ends; a signal simply ends it.

@@ -1,10 +1,11 @@
 //! The `platbook` command: one binary for every process, and for people at a terminal.
 //!
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
-//! environment over file; [`logging`], [`shutdown`], [`parent`], [`output`] and [`table`] are what
-//! the commands share; then one module a group of commands: [`servers`], [`listings`], [`lists`],
-//! [`cluster`], [`version`], [`dev`], [`demo`].
+//! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`] and
+//! [`table`] are what the commands share; then one module a group of commands: [`servers`],
+//! [`listings`], [`lists`], [`cluster`], [`version`], [`dev`], [`demo`], [`chaos`].
 
+mod chaos;
 mod cluster;
 mod command;
 mod demo;
@@ -14,6 +15,7 @@ mod lists;
 mod logging;
 mod output;
 mod parent;
+mod scratch;
 mod servers;
 mod settings;
 mod shutdown;

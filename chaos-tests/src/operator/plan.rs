@@ -7,7 +7,7 @@ use super::sales::Sale;
 
 /// One thing that happens, in the order in which it is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// The house of this sale is listed, or its listing is sent again with something changed.
     Upsert {
         /// Index of the sale.
@@ -30,7 +30,7 @@ pub(super) enum Event {
 
 /// The postal code that is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// As recorded.
     True,
     /// With four more digits.
@@ -43,7 +43,7 @@ pub(super) enum Place {
 
 /// Ways to be no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Poison {
+pub(crate) enum Poison {
     /// Cut off in the middle.
     BadJson,
     /// A listing without its key.
@@ -69,7 +69,7 @@ const REPRICED: u64 = 80;
 const LATER_MAX: u64 = 3_000;
 
 /// Everything that happens, from the first `sales`.
-pub(super) fn plan(sales: &[Sale], seed: u64) -> Vec<Event> {
+pub(crate) fn plan(sales: &[Sale], seed: u64) -> Vec<Event> {
     let mut planner = Planner {
         chance: Chance::new(seed, "plan"),
         zips: sales.iter().map(|sale| sale.zip.as_str()).collect::<BTreeSet<_>>(),

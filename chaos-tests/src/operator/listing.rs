@@ -8,19 +8,19 @@ use super::plan::Place;
 use super::sales::Sale;
 
 /// What a listing is made from.
-pub(super) struct Facts<'a> {
-    pub(super) sale: &'a Sale,
-    pub(super) city: &'a str,
-    pub(super) place: &'a Place,
-    pub(super) price: u64,
-    pub(super) edition: u32,
+pub(crate) struct Facts<'a> {
+    pub(crate) sale: &'a Sale,
+    pub(crate) city: &'a str,
+    pub(crate) place: &'a Place,
+    pub(crate) price: u64,
+    pub(crate) edition: u32,
     /// The operator's clock, milliseconds since 1970.
-    pub(super) modified: u64,
-    pub(super) seed: u64,
+    pub(crate) modified: u64,
+    pub(crate) seed: u64,
 }
 
 /// The listing as the operator sends it.
-pub(super) fn listing(facts: &Facts<'_>) -> Value {
+pub(crate) fn listing(facts: &Facts<'_>) -> Value {
     // The house keeps its agent and its roof from one edition to the next; the words change.
     let mut house = Chance::new(facts.seed, &facts.sale.id);
     let mut words = Chance::new(facts.seed, &format!("{}/{}", facts.sale.id, facts.edition));

@@ -5,82 +5,94 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::Context;
 use flate2::read::GzDecoder;
+
+use crate::Error;
 
 /// One sale as recorded by the county.
 #[derive(Clone, Debug)]
-pub(super) struct Sale {
+pub(crate) struct Sale {
     /// The county's number of the house: our listing id.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// `20141013T000000`: sorts by time.
-    pub(super) date: String,
+    pub(crate) date: String,
     /// Dollars.
-    pub(super) price: u64,
-    pub(super) bedrooms: u64,
+    pub(crate) price: u64,
+    pub(crate) bedrooms: u64,
     /// In quarters: a toilet with a basin is a half.
-    pub(super) bathrooms: f64,
+    pub(crate) bathrooms: f64,
     /// Square feet.
-    pub(super) living_area: u64,
+    pub(crate) living_area: u64,
     /// Square feet.
-    pub(super) lot: u64,
-    pub(super) floors: String,
-    pub(super) waterfront: bool,
+    pub(crate) lot: u64,
+    pub(crate) floors: String,
+    pub(crate) waterfront: bool,
     /// 0 to 4.
-    pub(super) view: u64,
+    pub(crate) view: u64,
     /// 1 to 5.
-    pub(super) condition: u64,
+    pub(crate) condition: u64,
     /// 1 to 13.
-    pub(super) grade: u64,
+    pub(crate) grade: u64,
     /// Square feet.
-    pub(super) basement: u64,
-    pub(super) built: u64,
+    pub(crate) basement: u64,
+    pub(crate) built: u64,
     /// Year, 0 where never.
-    pub(super) renovated: u64,
-    pub(super) zip: String,
-    pub(super) latitude: f64,
-    pub(super) longitude: f64,
+    pub(crate) renovated: u64,
+    pub(crate) zip: String,
+    pub(crate) latitude: f64,
+    pub(crate) longitude: f64,
 }
 
 /// All sales in order of date, and the city of each ZIP.
-pub(super) struct Sales {
-    pub(super) sales: Vec<Sale>,
-    pub(super) cities: BTreeMap<String, String>,
+#[derive(Clone, Debug)]
+pub struct Sales {
+    pub(crate) sales: Vec<Sale>,
+    pub(crate) cities: BTreeMap<String, String>,
 }
 
 impl Sales {
     /// Reads both files of the data directory.
-    pub(super) fn read(dir: &Path) -> anyhow::Result<Sales> {
+    pub fn read(dir: &Path) -> Result<Sales, Error> {
         let path = dir.join("king-county-sales.csv.gz");
-        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let unread = |source| Error::File { path: path.clone(), source };
+        let file = File::open(&path).map_err(unread)?;
         let mut text = String::new();
-        GzDecoder::new(BufReader::new(file))
-            .read_to_string(&mut text)
-            .with_context(|| format!("reading {}", path.display()))?;
+        GzDecoder::new(BufReader::new(file)).read_to_string(&mut text).map_err(unread)?;
         let mut sales = Vec::new();
         for (at, line) in text.lines().enumerate().skip(1) {
-            let sale = parse(line).with_context(|| format!("line {} of the sales", at + 1))?;
+            let what = || format!("line {} of the sales", at + 1);
+            let sale = parse(line).map_err(|reason| Error::Malformed { what: what(), reason })?;
             sales.push(sale);
         }
         sales.sort_by(|a, b| (&a.date, &a.id).cmp(&(&b.date, &b.id)));
 
         let path = dir.join("king-county-cities.csv");
         let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("reading {}", path.display()))?;
+            .map_err(|source| Error::File { path: path.clone(), source })?;
         let pairs = text.lines().skip(1).filter_map(|line| line.split_once(','));
         let cities = pairs.map(|(zip, city)| (zip.to_string(), city.to_string())).collect();
         Ok(Sales { sales, cities })
     }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.sales.len()
+    }
+
+    /// The ZIPs of the county.
+    pub fn zips(&self) -> Vec<String> {
+        self.cities.keys().cloned().collect()
+    }
 }
 
-fn parse(line: &str) -> anyhow::Result<Sale> {
+fn parse(line: &str) -> Result<Sale, String> {
     let fields: Vec<&str> = line.split(',').map(|field| field.trim_matches('"')).collect();
-    let field = |at: usize| fields.get(at).copied().context("a field is missing");
+    let field = |at: usize| fields.get(at).copied().ok_or("a field is missing");
     // Some prices are written as 1.225e+006.
-    let number = |at: usize| -> anyhow::Result<f64> {
-        field(at)?.parse().with_context(|| format!("field {} is no number", at + 1))
+    let number = |at: usize| -> Result<f64, String> {
+        field(at)?.parse().map_err(|_| format!("field {} is no number", at + 1))
     };
-    let whole = |at: usize| -> anyhow::Result<u64> { Ok(number(at)? as u64) };
+    let whole = |at: usize| -> Result<u64, String> { Ok(number(at)? as u64) };
     Ok(Sale {
         id: field(0)?.to_string(),
         date: field(1)?.to_string(),
@@ -104,8 +116,8 @@ fn parse(line: &str) -> anyhow::Result<Sale> {
 }
 
 #[cfg(test)]
-pub(super) fn for_tests() -> Sales {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/data");
+pub(crate) fn for_tests() -> Sales {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/demo/data");
     Sales::read(&dir).expect("the data is part of the repository")
 }
 

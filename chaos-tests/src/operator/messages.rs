@@ -16,7 +16,8 @@ const BARE: u64 = 100;
 const INDENTED: u64 = 50;
 
 /// Makes the messages of a seed. It knows no clock: whoever sends says what time it is.
-pub(super) struct Messages {
+#[derive(Debug)]
+pub struct Messages {
     sales: Sales,
     events: std::vec::IntoIter<Event>,
     seed: u64,
@@ -27,7 +28,7 @@ pub(super) struct Messages {
 
 impl Messages {
     /// The messages about the first `limit` sales.
-    pub(super) fn new(mut sales: Sales, seed: u64, limit: usize) -> Messages {
+    pub fn new(mut sales: Sales, seed: u64, limit: usize) -> Messages {
         sales.sales.truncate(limit);
         let events = plan(&sales.sales, seed).into_iter();
         let chance = Chance::new(seed, "messages");
@@ -35,12 +36,12 @@ impl Messages {
     }
 
     /// How many are still to come.
-    pub(super) fn remaining(&self) -> usize {
+    pub fn remaining(&self) -> usize {
         self.events.len()
     }
 
     /// The next message body, to be sent at `now` (milliseconds since 1970).
-    pub(super) fn next(&mut self, now: u64) -> Option<String> {
+    pub fn next(&mut self, now: u64) -> Option<String> {
         Some(match self.events.next()? {
             Event::Upsert { sale, edition, place, price } => {
                 let sale = self.sales.sales[sale].clone();

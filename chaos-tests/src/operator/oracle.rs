@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::calendar;
+use crate::Error;
 
 /// Largest credible distance between the operator's clock and the queue's: the default of a node.
 const SKEW_MS: u64 = 300_000;
@@ -18,13 +18,13 @@ const ID_BYTES_MAX: usize = 255;
 
 /// What must be found.
 #[derive(Debug, Default)]
-pub(super) struct Expected {
+pub struct Expected {
     /// Listings as sent without white space, by ZIP and id.
-    pub(super) zips: BTreeMap<String, BTreeMap<String, String>>,
+    pub zips: BTreeMap<String, BTreeMap<String, String>>,
     /// Ids of messages that nobody can apply.
-    pub(super) quarantined: BTreeSet<String>,
+    pub quarantined: BTreeSet<String>,
     /// Messages in the journal.
-    pub(super) messages: usize,
+    pub messages: usize,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +48,14 @@ struct History {
 }
 
 /// Reads the journal's lines and works out what the store must hold.
-pub(super) fn expected(journal: &str) -> anyhow::Result<Expected> {
+pub fn expected(journal: &str) -> Result<Expected, Error> {
     let mut expected = Expected::default();
     let mut histories: BTreeMap<String, History> = BTreeMap::new();
     for (at, line) in journal.lines().enumerate() {
-        let line: Line = serde_json::from_str(line)
-            .with_context(|| format!("line {} of the queue's journal", at + 1))?;
+        let line: Line = serde_json::from_str(line).map_err(|error| {
+            let what = format!("line {} of the queue's journal", at + 1);
+            Error::Malformed { what, reason: error.to_string() }
+        })?;
         expected.messages += 1;
         if note(&mut histories, &line).is_none() {
             expected.quarantined.insert(line.message_id);
@@ -127,7 +129,7 @@ fn without_white_space(json: &str) -> String {
 }
 
 /// The upsert that is to be seen; `None` where the listing is deleted.
-fn winner(id: &str, history: History) -> anyhow::Result<Option<Upsert>> {
+fn winner(id: &str, history: History) -> Result<Option<Upsert>, Error> {
     let deleted = history.deletes.into_iter().max();
     let mut best: Option<Upsert> = None;
     for upsert in history.upserts {
@@ -135,7 +137,10 @@ fn winner(id: &str, history: History) -> anyhow::Result<Option<Upsert>> {
         match &best {
             Some(other) if (other.modified, other.sent) > order => {}
             Some(other) if (other.modified, other.sent) == order => {
-                ensure!(other.listing == upsert.listing, "{id}: two bodies at the same time");
+                if other.listing != upsert.listing {
+                    let reason = "two bodies at the same time".to_string();
+                    return Err(Error::Malformed { what: format!("feed of {id}"), reason });
+                }
             }
             _ => best = Some(upsert),
         }
@@ -148,31 +153,34 @@ fn winner(id: &str, history: History) -> anyhow::Result<Option<Upsert>> {
 }
 
 /// Compares the answer of one ZIP, NDJSON in order of id, with what must be there.
-pub(super) fn compare(
-    zip: &str,
-    expected: &BTreeMap<String, String>,
-    answer: &str,
-) -> anyhow::Result<()> {
+pub fn compare(zip: &str, expected: &BTreeMap<String, String>, answer: &str) -> Result<(), Error> {
+    let wrong = |what: String| Err(Error::Violated { what: format!("ZIP {zip}: {what}") });
     let mut found = BTreeMap::new();
     let mut last = String::new();
     for line in answer.lines() {
-        let listing: Value = serde_json::from_str(line).with_context(|| format!("ZIP {zip}"))?;
+        let listing: Value = serde_json::from_str(line).map_err(|error| {
+            let (what, reason) = (format!("answer for ZIP {zip}"), error.to_string());
+            Error::Malformed { what, reason }
+        })?;
         let id = listing.get("ListingKey").and_then(Value::as_str).unwrap_or_default().to_string();
-        ensure!(last < id, "ZIP {zip}: {id} stands behind {last}");
+        if last >= id {
+            return wrong(format!("{id} stands behind {last}"));
+        }
         last.clone_from(&id);
         found.insert(id, line);
     }
     for (id, body) in expected {
         match found.remove(id) {
-            None => bail!("ZIP {zip}: listing {id} is missing"),
+            None => return wrong(format!("listing {id} is missing")),
             Some(line) if line != body => {
-                bail!("ZIP {zip}: listing {id} differs\n  expected {body}\n  found    {line}")
+                let both = format!("expected {body}\n  found    {line}");
+                return wrong(format!("listing {id} differs\n  {both}"));
             }
             Some(_) => {}
         }
     }
     match found.first_key_value() {
-        Some((id, _)) => bail!("ZIP {zip}: listing {id} must not be there"),
+        Some((id, _)) => wrong(format!("listing {id} must not be there")),
         None => Ok(()),
     }
 }

@@ -3,14 +3,14 @@
 const DAY_MS: u64 = 86_400_000;
 
 /// `2026-05-01T12:34:56.789Z` from milliseconds since 1970.
-pub(super) fn timestamp(ms: u64) -> String {
+pub(crate) fn timestamp(ms: u64) -> String {
     let (of_day, seconds) = (ms % DAY_MS, ms % DAY_MS / 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{}T{hour:02}:{minute:02}:{second:02}.{:03}Z", date(ms), of_day % 1000)
 }
 
 /// `2026-05-01` from milliseconds since 1970.
-pub(super) fn date(ms: u64) -> String {
+pub(crate) fn date(ms: u64) -> String {
     let days = (ms / DAY_MS) as i64 + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;
@@ -24,7 +24,7 @@ pub(super) fn date(ms: u64) -> String {
 }
 
 /// Milliseconds since 1970 from what [`timestamp`] writes; `None` for anything else.
-pub(super) fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z")];
     if text.len() != 24 || marks.iter().any(|(at, mark)| text.get(*at..at + 1) != Some(*mark)) {

@@ -1,0 +1,61 @@
+//! Short runs of `platbook chaos`: real processes, killed for real.
+
+use std::process::{Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_platbook");
+const SALES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/data");
+
+/// Runs it to its end; gives what it printed. A violation fails the test and names the seed.
+fn chaos(args: &[&str]) -> String {
+    let output = Command::new(BINARY)
+        .arg("chaos")
+        .args(args)
+        // Should the test be cut short, the kernel ends the run and its cluster.
+        .env("PLATBOOK_PARENT", std::process::id().to_string())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}\n{stdout}\n{stderr}", output.status);
+    stdout
+}
+
+fn says(told: &str, words: &[&str]) {
+    for word in words {
+        assert!(told.contains(word), "`{word}` is missing in\n{told}");
+    }
+}
+
+#[test]
+fn all_nodes_killed_at_once_lose_nothing_and_the_feed_resumes_by_itself() {
+    let told = chaos(&["restart", "--rounds", "3", "--sales-per-round", "600", "--sales", SALES]);
+    says(&told, &["round 3/3", "acknowledged ones lost: 0", "went back: 0", "in 70 ZIPs"]);
+    says(&told, &["replicas      hold the same"]);
+}
+
+#[test]
+fn killed_leaders_are_replaced_and_no_acknowledged_write_is_lost() {
+    // Three kills, one of each node. The bound is wide for machines that are busy elsewhere; the
+    // figures that count come from `make chaos`.
+    let told = chaos(&["failover", "--kills", "3", "--max-resume", "5s"]);
+    says(&told, &["kill 3/3", "acknowledged ones lost: 0", "went back: 0", "p99"]);
+    says(&told, &["shards whose leader was spared: none", "hold the same"]);
+}
+
+#[test]
+fn a_rolling_restart_under_load_fails_no_call() {
+    let told = chaos(&["rolling", "--rounds", "1"]);
+    says(&told, &["node 3 drained", "none failed", "none went back", "hold the same"]);
+}
+
+#[test]
+fn too_few_sales_for_the_rounds_are_refused_before_anything_is_started() {
+    let output = Command::new(BINARY)
+        .args(["chaos", "restart", "--rounds", "100000", "--sales", SALES])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("100000 rounds need"), "{stderr}");
+}
