@@ -33,6 +33,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn run(shard: Shard, clock: Clock, reach: Reach) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut turn = Turn::default();
     while shard.stopped().run_until_cancelled(ticks.tick()).await.is_some() {
         if shard.id() == platbook_protocol::ShardId::SYSTEM || !shard.group().is_leader() {
             continue;
@@ -40,7 +41,7 @@ pub(super) async fn run(shard: Shard, clock: Clock, reach: Reach) {
         if let Err(error) = collect(&shard).await {
             debug!(shard = %shard.id(), %error, "not swept");
         }
-        if let Err(error) = finish_abandoned(&shard, &clock, &reach).await {
+        if let Err(error) = finish_abandoned(&shard, &clock, &reach, &mut turn).await {
             debug!(shard = %shard.id(), %error, "abandoned registers not finished");
         }
     }
@@ -67,14 +68,35 @@ async fn propose_one(shard: &Shard, op: &Op<'_>) -> Result<OpOutcome, Refusal> {
         .ok_or(Refusal::Unknown { shard: shard.id(), reason: "no outcome".into() })
 }
 
-async fn finish_abandoned(shard: &Shard, clock: &Clock, reach: &Reach) -> Result<(), Refusal> {
+/// Where the next round starts. Listings that nobody here can finish stay where they are, so the
+/// oldest ones alone would keep all others waiting.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Turn(Option<(TimeMs, String)>);
+
+impl Turn {
+    /// Behind the last one seen, or from the oldest again once all were seen.
+    fn on_round(&mut self, found: &[Unsettled]) {
+        let last = found.last().filter(|_| found.len() == FINISH_MAX);
+        self.0 = last.map(|last| (last.since, last.id.clone()));
+    }
+}
+
+async fn finish_abandoned(
+    shard: &Shard,
+    clock: &Clock,
+    reach: &Reach,
+    turn: &mut Turn,
+) -> Result<(), Refusal> {
     let before = TimeMs(clock.now().0.saturating_sub(ABANDONED_AFTER_MS));
-    let own = shard.clone();
-    let found =
-        tokio::task::spawn_blocking(move || own.store().unsettled(before, None, FINISH_MAX));
+    let (own, after) = (shard.clone(), turn.0.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let after = after.as_ref().map(|(since, id)| (*since, id.as_str()));
+        own.store().unsettled(before, after, FINISH_MAX)
+    });
     let failed = |reason: String| Refusal::Unavailable { shard: shard.id(), reason };
     let found =
         found.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+    turn.on_round(&found);
     for Unsettled { id, register, held, .. } in found {
         let body = held.as_ref().map(|held| Body { summary: &held.summary, frame: &held.frame });
         match finish(shard, reach, &id, &register, body).await {
@@ -127,4 +149,31 @@ async fn finish(
 
 fn unexpected(shard: &Shard) -> Refusal {
     Refusal::Unknown { shard: shard.id(), reason: "answer of another kind".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unsettled(count: usize) -> Vec<Unsettled> {
+        let one = |at: usize| Unsettled {
+            since: TimeMs(at as u64),
+            id: format!("id-{at}"),
+            register: Register::default(),
+            held: None,
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn listings_that_cannot_be_finished_do_not_keep_others_waiting() {
+        let mut turn = Turn::default();
+        turn.on_round(&unsettled(FINISH_MAX));
+        assert_eq!(turn, Turn(Some((TimeMs(FINISH_MAX as u64 - 1), "id-63".into()))));
+        turn.on_round(&unsettled(FINISH_MAX - 1));
+        assert_eq!(turn, Turn::default(), "all were seen: from the oldest again");
+        turn.on_round(&unsettled(FINISH_MAX));
+        turn.on_round(&[]);
+        assert_eq!(turn, Turn::default());
+    }
 }
