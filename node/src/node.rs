@@ -334,6 +334,12 @@ impl Node {
             .map(|shard| format!("shard {} has no leader", shard.id()))
     }
 
+    /// Whether a replica of the shard runs here, or is about to.
+    pub(crate) fn is_placed_here(&self, shard: ShardId) -> bool {
+        let map = self.directory.map();
+        map.is_some_and(|map| self.runs_here(&map, shard, self.config.node()))
+    }
+
     fn runs_here(&self, map: &Map, shard: ShardId, own: NodeId) -> bool {
         map.replica_on(shard, own).is_some_and(|replica| self.may_start(replica.id))
     }
