@@ -109,13 +109,19 @@ struct Running {
 }
 
 impl Running {
-    async fn metric(&self, name: &str) -> f64 {
+    /// The whole answer to `GET path`.
+    async fn page(&self, path: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("listens");
-        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("is sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("is answered");
+        text
+    }
+
+    async fn metric(&self, name: &str) -> f64 {
+        let text = self.page("/metrics").await;
         let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
         let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         number.unwrap_or_else(|| panic!("no {name} in {text}"))
@@ -306,6 +312,21 @@ async fn a_router_that_does_not_answer_stops_the_polls_and_a_drain_gives_everyth
     setup.until(|depth| depth == Depth { waiting: 60, in_flight: 0 }).await;
     setup.stop_feed.cancel();
     setup.feed.await.expect("no panic").expect("no failure");
+}
+
+#[tokio::test]
+async fn an_empty_queue_does_not_keep_it_from_being_ready() {
+    let setup = Setup::new(ServeConfig::default(), async |_| json(200, value!({}))).await;
+    let running = setup.ingest(|_| ()).await;
+    let ready = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while !running.page("/readyz").await.starts_with("HTTP/1.1 200") {
+            looks.tick().await;
+        }
+    };
+    // A long poll of an empty queue lasts 20 s.
+    tokio::time::timeout(Duration::from_secs(10), ready).await.expect("it is ready soon");
+    setup.end(running).await;
 }
 
 #[tokio::test]

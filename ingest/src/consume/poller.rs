@@ -31,11 +31,13 @@ pub(super) struct Outlets {
 /// Polls until the ingester stops.
 pub(super) async fn run(ingest: Ingest, outlets: Outlets) {
     let mut backoff = BACKOFF_MIN;
+    // At first it only matters whether the queue answers: that of an empty one is not waited for.
+    let mut wait_seconds = 0;
     loop {
         let polled = async {
             let share = ingest.room.for_poll().await;
             let visibility = ingest.config.visibility_seconds;
-            (share, ingest.queue.receive(POLL_WAIT_SECONDS, visibility).await)
+            (share, ingest.queue.receive(wait_seconds, visibility).await)
         };
         // What a poll that is given up would have brought becomes visible again by itself.
         let (share, received) = tokio::select! {
@@ -45,11 +47,13 @@ pub(super) async fn run(ingest: Ingest, outlets: Outlets) {
         match received {
             Ok(messages) => {
                 backoff = BACKOFF_MIN;
+                wait_seconds = POLL_WAIT_SECONDS;
                 ingest.stats.on_polled();
                 take(&ingest, &outlets, messages, share).await;
             }
             Err(error) => {
                 drop(share);
+                wait_seconds = 0;
                 ingest.stats.poll_errors.add(1);
                 warn!(%error, "poll failed");
                 tokio::select! {
