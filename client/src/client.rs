@@ -130,7 +130,22 @@ impl Client {
         lines: Bytes,
         will_resend: bool,
     ) -> Result<BulkAnswer, Error> {
-        let mut headers = HeaderMap::new();
+        self.post_lines(lines, will_resend, HeaderMap::new()).await
+    }
+
+    /// Posts listings or messages, one a line; those without a `sent` of their own were sent at
+    /// `sent`, at every attempt. The caller promises to send each line again until it is done.
+    pub async fn post_listings(&self, lines: Bytes, sent: TimeMs) -> Result<BulkAnswer, Error> {
+        let headers = WriteOptions { sent: Some(sent), if_match: None }.headers();
+        self.post_lines(lines, true, headers).await
+    }
+
+    async fn post_lines(
+        &self,
+        lines: Bytes,
+        will_resend: bool,
+        mut headers: HeaderMap,
+    ) -> Result<BulkAnswer, Error> {
         headers.insert(CONTENT_TYPE, NDJSON);
         if will_resend {
             let promised = HeaderValue::from_static("promised");

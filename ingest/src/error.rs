@@ -1,9 +1,9 @@
 //! Why a feed or an ingester does not start, or stops.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use crate::feed::StoreError;
+use crate::lines::LineError;
 use crate::queue::QueueError;
 
 /// Why an address cannot be listened on.
@@ -56,25 +56,12 @@ pub enum ServeError {
 /// Why sending stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// A file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A line is no message at all.
-    #[error("{path}, line {line}: {reason}")]
-    BadLine {
-        /// The file.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: u64,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The files end early.
+    #[error(transparent)]
+    Lines(#[from] LineError),
+    /// No thread to read on.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// The queue did not take messages.
     #[error(transparent)]
     Queue(#[from] QueueError),

@@ -5,12 +5,14 @@
 //! 2. [`queue`]: the queue's client, the only module that knows the AWS SDK.
 //! 3. [`consume`]: from the queue to the router, losing nothing.
 //! 4. [`feed`]: an SQS-compatible server with the faults that SQS documents, and a sender.
+//! 5. [`lines`]: lines of files, packed or not.
 
 pub mod clock;
 pub mod config;
 pub mod consume;
 pub mod error;
 pub mod feed;
+pub mod lines;
 mod listen;
 mod metrics;
 pub mod queue;

@@ -7,7 +7,7 @@
 //!    live.
 //! 3. `service`, and the actions: `queues`, `send_message`, `receive_message`, `delete_message`,
 //!    with `attributes`, `settings`, `handle` and `service_error`.
-//! 4. `server`: HTTP. `lines`, `send`: the sender.
+//! 4. `server`: HTTP. `send`: the sender.
 
 mod attributes;
 mod delete_message;
@@ -15,7 +15,6 @@ mod disk;
 mod faults;
 mod handle;
 mod journal;
-mod lines;
 mod memory;
 mod metrics;
 mod queue;

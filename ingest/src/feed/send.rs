@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::lines::{Batch, read_all, total_bytes};
 use crate::config::SendConfig;
 use crate::error::SendError;
-use crate::queue::QueueClient;
+use crate::lines::{LineError, Lines};
+use crate::queue::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, QueueClient};
 
 /// Batches read ahead.
 const BATCHES_AHEAD: usize = 64;
@@ -66,7 +66,7 @@ pub async fn send(
 ) -> Result<Sent, SendError> {
     let queue = QueueClient::connect(&config.queue).await;
     let totals = Arc::new(Totals::default());
-    let bytes_total = total_bytes(&config.files);
+    let bytes_total = Lines::total_bytes(&config.files);
     let start = Instant::now();
     let (mut batches, reader) = read(config.files.clone(), Arc::clone(&totals.bytes_read))?;
     let room = Arc::new(Semaphore::new(config.concurrency.max(1)));
@@ -117,7 +117,12 @@ pub async fn send(
     Ok(Sent { messages: totals.sent.load(Ordering::Relaxed), is_cut_short: false })
 }
 
-type Reading = oneshot::Receiver<Result<(), SendError>>;
+/// Messages for one request.
+struct Batch {
+    bodies: Vec<String>,
+}
+
+type Reading = oneshot::Receiver<Result<(), LineError>>;
 
 /// Reads on a thread of its own: reading standard input may never end, and must not hold up the
 /// end of the process.
@@ -127,16 +132,37 @@ fn read(
 ) -> Result<(mpsc::Receiver<Batch>, Reading), SendError> {
     let (batches, incoming) = mpsc::channel(BATCHES_AHEAD);
     let (done, reading) = oneshot::channel();
-    let path = files.first().cloned().unwrap_or_default();
     std::thread::Builder::new()
         .name("feed-send".to_string())
         .spawn(move || {
-            let read = read_all(&files, &bytes_read, &batches);
+            let read = read_all(Lines::new(files, bytes_read), &batches);
             // Nobody waits for it where the sending was cut short.
             let _ = done.send(read);
         })
-        .map_err(|source| SendError::Read { path, source })?;
+        .map_err(SendError::Thread)?;
     Ok((incoming, reading))
+}
+
+/// Gathers batches until nobody takes them any more.
+fn read_all(mut lines: Lines, batches: &mpsc::Sender<Batch>) -> Result<(), LineError> {
+    let mut bodies = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = lines.try_next()? {
+        if bodies.len() == BATCH_ENTRIES_MAX || bytes + line.text.len() > BATCH_BYTES_MAX {
+            let batch = Batch { bodies: std::mem::take(&mut bodies) };
+            if !batch.bodies.is_empty() && batches.blocking_send(batch).is_err() {
+                return Ok(());
+            }
+            bytes = 0;
+        }
+        bytes += line.text.len();
+        bodies.push(line.text);
+    }
+    if !bodies.is_empty() {
+        // Nobody takes it where the sending has ended early.
+        let _ = batches.blocking_send(Batch { bodies });
+    }
+    Ok(())
 }
 
 /// When the next batch may go. Behind schedule means that the queue is the limit: nothing is
