@@ -20,7 +20,7 @@ SEED ?= 1
 # cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help setup build test check fix demo chaos
+.PHONY: help setup build test check fix demo chaos bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,3 +59,9 @@ chaos: build ## all nodes killed at once (ROUNDS=20), leaders killed (KILLS=20),
 	    "$$platbook" chaos restart --rounds $(ROUNDS) --seed $(SEED); \
 	    "$$platbook" chaos failover --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
 	    "$$platbook" chaos rolling --seed $(SEED)
+
+bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
+	@cargo build --locked --release --package platbook
+	@platbook="$(CARGO_TARGET_DIR)/release/platbook"; \
+	    "$$platbook" bench ingest --etcd "$$(ops/setup/etcd.sh)" -o table $(ARGS); \
+	    "$$platbook" bench readers --check -o table

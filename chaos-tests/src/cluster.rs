@@ -255,7 +255,7 @@ fn ingest(layout: &Layout, router: &str, queue_url: &str, address: &str) -> Prog
 }
 
 /// Ports that were free a moment ago. They are held together, so that they differ.
-fn free_addresses(count: usize) -> Result<Vec<String>, Error> {
+pub fn free_addresses(count: usize) -> Result<Vec<String>, Error> {
     let bind = |_| TcpListener::bind("127.0.0.1:0");
     let ports = |source| Error::Ports { source };
     let held: Vec<TcpListener> = (0..count).map(bind).collect::<Result<_, _>>().map_err(ports)?;

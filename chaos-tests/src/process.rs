@@ -74,6 +74,11 @@ impl Process {
         &self.program.binary
     }
 
+    /// Its number, as long as it was not waited for.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> PathBuf {
         log_path(&self.program)

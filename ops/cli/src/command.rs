@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
-use crate::{chaos, cluster, demo, dev, listings, lists, logging, servers, shutdown, version};
+use crate::{
+    bench, chaos, cluster, demo, dev, listings, lists, load, logging, servers, shutdown, version,
+};
 
 /// A replicated store for real-estate listings.
 #[derive(Debug, Parser)]
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Ingest(Box<platbook_ingest::IngestConfig>),
     /// A local queue, and sending to a queue
     Feed(servers::FeedArgs),
+    /// Bulk load of listings from files, resumable
+    Load(load::LoadArgs),
     /// Every listing of a ZIP
     Zip(listings::ZipArgs),
     /// One listing
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Chaos(chaos::ChaosArgs),
     /// Versions of this build, of its protocol and of its formats
     Version(version::VersionArgs),
+    /// Measure how fast it is, and what it costs
+    Bench(bench::BenchArgs),
     #[command(hide = true)]
     Demo(demo::DemoArgs),
 }
@@ -67,6 +73,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Router(config) => servers::run_router(*config, &file),
         Command::Ingest(config) => servers::run_ingest(*config, &file),
         Command::Feed(args) => servers::run_feed(args),
+        Command::Load(args) => shutdown::serve(|stop| load::run(args, stop)),
         Command::Zip(args) => once(listings::run_zip(args)),
         Command::Get(args) => once(listings::run_get(args)),
         Command::Compare(args) => once(listings::run_compare(args)),
@@ -76,6 +83,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Quarantine(args) => once(lists::run_quarantine(args)),
         Command::Suspects(args) => once(lists::run_suspects(args)),
         Command::Version(args) => version::run(&args),
+        Command::Bench(args) => interruptible(bench::run(args), true),
         Command::Chaos(args) => interruptible(chaos::run(args), true),
         Command::Demo(args) => interruptible(demo::run(args), false),
     }

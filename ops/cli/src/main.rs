@@ -1,10 +1,12 @@
 //! The `platbook` command: one binary for every process, and for people at a terminal.
 //!
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
-//! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`] and
-//! [`table`] are what the commands share; then one module a group of commands: [`servers`],
-//! [`listings`], [`lists`], [`cluster`], [`version`], [`dev`], [`demo`], [`chaos`].
+//! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`], [`table`]
+//! and [`screen`] are what the commands share; then one module a group of commands: [`servers`],
+//! [`load`], [`listings`], [`lists`], [`cluster`], [`version`], [`dev`], [`demo`], [`chaos`],
+//! [`bench`].
 
+mod bench;
 mod chaos;
 mod cluster;
 mod command;
@@ -12,10 +14,12 @@ mod demo;
 mod dev;
 mod listings;
 mod lists;
+mod load;
 mod logging;
 mod output;
 mod parent;
 mod scratch;
+mod screen;
 mod servers;
 mod settings;
 mod shutdown;

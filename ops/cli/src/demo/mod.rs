@@ -2,9 +2,8 @@
 //! and every ZIP checked against an answer that was computed independently.
 //!
 //! What is sent and what must be found comes from `platbook_chaos_tests::operator`; here is the way
-//! from start to end ([`run`]) and what is seen of it ([`screen`]).
+//! from start to end ([`run`]).
 
 mod run;
-mod screen;
 
 pub(crate) use run::{DemoArgs, run};

@@ -10,9 +10,9 @@ use platbook_chaos_tests::operator::queue::BATCH_MAX;
 use platbook_chaos_tests::operator::{Messages, Queue, Sales, now_ms};
 use platbook_chaos_tests::{Cluster, Layout, Scrape};
 
-use super::screen::Screen;
 use crate::output;
 use crate::scratch::Scratch;
+use crate::screen::Screen;
 
 const NODES: usize = 3;
 const SHARDS: u32 = 16;

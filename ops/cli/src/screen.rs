@@ -7,7 +7,7 @@ const BAR_COLUMNS: usize = 32;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// The lower end of the screen.
-pub(super) struct Screen {
+pub(crate) struct Screen {
     is_terminal: bool,
     has_bar: bool,
     last_line: Option<Instant>,
@@ -15,17 +15,17 @@ pub(super) struct Screen {
 
 impl Screen {
     /// On stderr: stdout is for the result.
-    pub(super) fn new() -> Screen {
+    pub(crate) fn new() -> Screen {
         Screen { is_terminal: io::stderr().is_terminal(), has_bar: false, last_line: None }
     }
 
     /// Something happened.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.print(&format!("{text}\n"), false);
     }
 
     /// How far it is.
-    pub(super) fn progress(&mut self, done: u64, all: u64, text: &str) {
+    pub(crate) fn progress(&mut self, done: u64, all: u64, text: &str) {
         if self.is_terminal {
             self.print(&format!("{} {text}", bar(done, all)), true);
         } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
@@ -34,11 +34,18 @@ impl Screen {
         }
     }
 
+    /// Takes the bar away.
+    pub(crate) fn end(&mut self) {
+        if self.has_bar {
+            self.print("", false);
+        }
+    }
+
     fn print(&mut self, text: &str, is_bar: bool) {
         let clear = if self.has_bar { "\r\x1b[2K" } else { "" };
         self.has_bar = is_bar;
         let mut stderr = io::stderr().lock();
-        // Without a screen the demonstration still has a result.
+        // Without a screen the work still has a result.
         let _ = write!(stderr, "{clear}{text}").and_then(|()| stderr.flush());
     }
 }

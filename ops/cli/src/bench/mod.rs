@@ -1,0 +1,39 @@
+//! `platbook bench`: how fast, at what cost, and beside what people would pick instead.
+//!
+//! Reading order: [`bodies`] (the listings), [`drive`] (a closed loop of clients against a
+//! [`drive::Sink`]), [`usage`] (CPU, memory, disk and syncs of the servers); the systems under test
+//! are [`store`] and [`etcd`]; [`ingest`] compares them, [`readers`] reads one large ZIP.
+
+mod bodies;
+mod drive;
+mod etcd;
+mod grpc;
+mod ingest;
+mod readers;
+mod store;
+mod usage;
+mod words;
+
+/// Measure; every server runs as a process of its own on loopback
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Durable writes: throughput, latency, syncs and CPU for each listing
+    Ingest(ingest::IngestArgs),
+    /// One large ZIP: time to the first byte, and what many readers at once cost
+    Readers(readers::ReadersArgs),
+}
+
+/// `platbook bench`.
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    match args.action {
+        Action::Ingest(args) => ingest::run(args).await,
+        Action::Readers(args) => readers::run(args).await,
+    }
+}
