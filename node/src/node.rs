@@ -255,6 +255,8 @@ impl Node {
             warn!(left = self.tasks.len(), "tasks did not end in time");
         }
         for shard in self.shards.all() {
+            // Peers are told that the replica is away, and wait before they try again.
+            self.groups.remove(shard.id());
             shard.stop().await;
         }
         let Some(disk) = self.disk.get() else { return };

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,7 +40,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> 
 /// Accepts until `stop`, then lets open requests end.
 pub(crate) async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = TaskTracker::new();
+    let tasks = Tasks::default();
     loop {
         let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
@@ -49,8 +50,8 @@ pub(crate) async fn serve(listener: TcpListener, service: Service, stop: Cancell
         };
         match accepted {
             Ok((tcp, from)) => {
-                let serving = connection(tcp, from, service.clone(), stop.clone());
-                connections.spawn(async move {
+                let serving = connection(tcp, from, service.clone(), tasks.clone(), stop.clone());
+                tasks.execute(async move {
                     serving.await;
                     drop(permit);
                 });
@@ -61,17 +62,49 @@ pub(crate) async fn serve(listener: TcpListener, service: Service, stop: Cancell
             }
         }
     }
-    connections.close();
-    if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
-        debug!("connections cut at the end of the drain");
+    // Whoever comes now must be refused: the system would take the connection for us, and nobody
+    // would ever answer on it.
+    drop(listener);
+    tasks.tracker.close();
+    if tokio::time::timeout(DRAIN_TIMEOUT, tasks.tracker.wait()).await.is_err() {
+        debug!(left = tasks.tracker.len(), "connections cut at the end of the drain");
+        tasks.cut.cancel();
+        // A task that was cut is gone when it would next have waited.
+        tasks.tracker.wait().await;
     }
 }
 
-async fn connection(tcp: TcpStream, from: SocketAddr, service: Service, stop: CancellationToken) {
+/// Connections, and the requests on them, which hyper runs on their own. Each of them holds the
+/// node, and with it the data directory, so none outlives the server.
+#[derive(Clone, Default)]
+struct Tasks {
+    tracker: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let cut = self.cut.clone();
+        self.tracker.spawn(async move {
+            cut.run_until_cancelled(task).await;
+        });
+    }
+}
+
+async fn connection(
+    tcp: TcpStream,
+    from: SocketAddr,
+    service: Service,
+    tasks: Tasks,
+    stop: CancellationToken,
+) {
     if let Err(error) = tcp.set_nodelay(true) {
         debug!(%from, %error, "TCP_NODELAY not set");
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(tasks);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -98,10 +131,7 @@ async fn connection(tcp: TcpStream, from: SocketAddr, service: Service, stop: Ca
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            match tokio::time::timeout(DRAIN_TIMEOUT, serving).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
+            serving.await
         }
     };
     if let Err(error) = ended {

@@ -174,3 +174,20 @@ impl Cluster {
         assert!(same.is_ok(), "replicas of shard {shard} do not become equal: {last:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_drains_refuses_connections_instead_of_leaving_them_unanswered() {
+    let mut cluster = Cluster::start(1, 1).await;
+    cluster.ready().await;
+    let (node, soon) = (NodeId(1), Duration::from_secs(1));
+    let drained = async {
+        // By the time of an answer on a later connection, the one that is held is served.
+        cluster.call::<_, NodeStatus>(node, "/rpc/status", &GetStatus { with_hashes: false }).await;
+        cluster.ask_to_stop(node);
+        tokio::time::timeout(soon, cluster.refuses_connections(node)).await
+    };
+    // The held request keeps the drain open for two seconds.
+    let (refused, ()) = tokio::join!(drained, cluster.wait_for_a_map(node, 20_000));
+    refused.expect("a router that comes now would wait for a node that never answers");
+    cluster.ended(node).await.expect("no error");
+}

@@ -25,6 +25,8 @@ use platbook_protocol::rpc::{Consistency, Refusal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use crate::clock::Clock;
 use crate::raft::Group;
@@ -37,6 +39,9 @@ pub(crate) struct Rules {
     pub(crate) tombstone_retention_ms: u64,
 }
 
+/// How long a shard's own tasks may take to end.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A shard that lives here. Clones are the same one.
 #[derive(Clone)]
 pub(crate) struct Shard {
@@ -44,6 +49,7 @@ pub(crate) struct Shard {
     proposals: mpsc::Sender<proposer::Proposal>,
     readers: mpsc::Sender<barrier::Waiting>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Shard {
@@ -51,11 +57,20 @@ impl Shard {
         let (proposals, proposed) = mpsc::channel(proposer::QUEUE_MAX);
         let (readers, reading) = mpsc::channel(barrier::QUEUE_MAX);
         let stop = CancellationToken::new();
-        let shard = Shard { group: group.clone(), proposals, readers, stop };
-        tokio::spawn(proposer::run(group.clone(), rules, clock.clone(), proposed));
-        tokio::spawn(barrier::run(group, reading));
-        tokio::spawn(sweeper::run(shard.clone(), clock, reach));
+        let tasks = TaskTracker::new();
+        let shard = Shard { group: group.clone(), proposals, readers, stop, tasks };
+        shard.spawn(proposer::run(group.clone(), rules, clock.clone(), proposed));
+        shard.spawn(barrier::run(group, reading));
+        shard.spawn(sweeper::run(shard.clone(), clock, reach));
         shard
+    }
+
+    /// Starts a task that ends with the shard: each holds its store, and with it the database.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
     }
 
     pub(crate) fn id(&self) -> ShardId {
@@ -136,8 +151,13 @@ impl Shard {
     }
 
     pub(crate) async fn stop(&self) {
-        self.stop.cancel();
+        // The group first: it refuses what still waits.
         self.group.stop().await;
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(TASKS_TIMEOUT, self.tasks.wait()).await.is_err() {
+            warn!(shard = %self.id(), left = self.tasks.len(), "tasks did not end in time");
+        }
     }
 
     fn refusal(&self, reason: &str) -> Refusal {

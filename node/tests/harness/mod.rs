@@ -116,6 +116,27 @@ impl Cluster {
         self.ended(id).await.expect("a node that is asked to stops without an error");
     }
 
+    /// Asks a node to stop, without waiting for it.
+    pub(crate) fn ask_to_stop(&self, id: NodeId) {
+        self.running[&id].stop.cancel();
+    }
+
+    /// A request that a node holds for up to `wait_ms`.
+    pub(crate) async fn wait_for_a_map(&self, id: NodeId, wait_ms: u32) {
+        let known_epoch = self.map.as_ref().expect("ready was awaited").epoch;
+        let ask = codec::encode(&GetMap { known_epoch, wait_ms });
+        // The node may stop before it answers.
+        let _ = self.exchange(id, "POST", "/rpc/map", ask).await;
+    }
+
+    /// Waits until nobody listens at the node's address.
+    pub(crate) async fn refuses_connections(&self, id: NodeId) {
+        let mut poll = tokio::time::interval(POLL);
+        while TcpStream::connect(self.addresses[&id]).await.is_ok() {
+            poll.tick().await;
+        }
+    }
+
     pub(crate) async fn stop_all(&mut self) {
         for running in self.running.values() {
             running.stop.cancel();
