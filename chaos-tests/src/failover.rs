@@ -106,6 +106,22 @@ pub async fn run(
     })
 }
 
+/// Waits until each of these shards has a new term: the system shard may be later than those whose
+/// writes were waited for.
+async fn all_elected(cluster: &Cluster, before: &Status, led: &[u32]) -> Result<Status, Error> {
+    let before = before.terms();
+    wait::until("every shard has elected", RESUMED_WITHIN, async || {
+        let status = Status::of(&cluster.router_address).await.map_err(|e| e.to_string())?;
+        let terms = status.terms();
+        let late = led.iter().find(|shard| terms.get(shard) <= before.get(shard));
+        match late {
+            None => Ok(status),
+            Some(shard) => Err(format!("shard {shard} has not")),
+        }
+    })
+    .await
+}
+
 struct Killer {
     chance: Chance,
     /// How often the leader of each shard was killed.
@@ -120,7 +136,8 @@ impl Killer {
         let calm = CALM_MS_MIN + self.chance.below(CALM_MS_MAX - CALM_MS_MIN);
         tokio::time::sleep(Duration::from_millis(calm)).await;
         let victim = self.choose(cluster).await?;
-        let led = self.look(cluster, &[]).await?.led_by(victim as u64 + 1);
+        let before = self.look(cluster, &[]).await?;
+        let led = before.led_by(victim as u64 + 1);
         let killed_at = Instant::now();
         cluster.kill_node(victim)?;
         led.iter().for_each(|shard| *self.killed.entry(*shard).or_default() += 1);
@@ -133,7 +150,7 @@ impl Killer {
             });
             took.push((*shard, resumed.await?));
         }
-        let status = Status::of(&cluster.router_address).await?;
+        let status = all_elected(cluster, &before, &led).await?;
         self.elections.on_status(&status, &led);
         self.elections.on_start(victim);
         cluster.restart_node(victim).await?;

@@ -61,7 +61,7 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// Shortest silence of a leader after which others campaign, in milliseconds; the longest is
     /// half as long again
-    #[arg(long, env = "PLATBOOK_ELECTION_MS", value_name = "MS", default_value_t = 400)]
+    #[arg(long, env = "PLATBOOK_ELECTION_MS", value_name = "MS", default_value_t = 500)]
     #[serde(default = "defaults::election_ms")]
     pub election_ms: u64,
     /// Largest credible distance between the operator's and the queue's clock, in milliseconds
@@ -193,7 +193,7 @@ mod defaults {
         75
     }
     pub(super) fn election_ms() -> u64 {
-        400
+        500
     }
     pub(super) fn skew_ms() -> u64 {
         300_000
