@@ -154,6 +154,12 @@ impl Client {
         self.write(Method::POST, "/v1/listings".to_string(), headers, lines).await
     }
 
+    /// Every listing of a shard, streamed, as they were at one moment: its token's.
+    pub async fn export_shard(&self, shard: ShardId) -> Result<ZipListings, Error> {
+        let call = get(format!("/v1/export?shard={}", shard.0), Some(NDJSON));
+        Ok(ZipListings::new(self.transport.open(&call).await?))
+    }
+
     /// A page of the quarantine.
     pub async fn quarantine_list(&self, limit: u32, cursor: Option<&str>) -> Result<Page, Error> {
         self.page("/v1/quarantine", limit, cursor).await

@@ -1,4 +1,5 @@
-//! A ZIP as a stream of lines, one listing each, in the router's order, with flat memory.
+//! A ZIP, or a shard, as a stream of lines, one listing each, in the router's order, with flat
+//! memory.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};

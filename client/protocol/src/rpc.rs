@@ -438,6 +438,17 @@ pub struct Transfer {
     pub to: NodeId,
 }
 
+/// `POST /rpc/scan-shard`: every live listing of a shard; answered like a [`Scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ScanShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// Milliseconds that the caller waits for the first byte.
+    pub deadline_ms: u32,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
 /// `POST /rpc/replace-replica`: rebuild a lost or damaged replica while the shard serves. Asked
 /// of the shard's leader.
 #[derive(Clone, Copy, Debug, Encode, Decode)]

@@ -39,7 +39,7 @@ pub use install::{Installed, Installer};
 pub use layout::LayoutError;
 pub use lists::{HeldBody, Unsettled};
 pub use node::{Counters, Store};
-pub use scan::{Keep, ZipScan};
+pub use scan::{Keep, RowScan};
 pub use shard::ShardStore;
 pub use snapshot::ShardSnapshot;
 pub use stream::StreamError;

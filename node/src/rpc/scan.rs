@@ -1,4 +1,4 @@
-//! Streaming a ZIP: one RocksDB snapshot, read as fast as the caller takes it.
+//! Streaming a ZIP or a shard: one RocksDB snapshot, read as fast as the caller takes it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,14 +8,15 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use platbook_engine::error::StoreError;
-use platbook_engine::store::ZipScan;
+use platbook_engine::store::{RowScan, ShardStore};
 use platbook_protocol::codec;
 use platbook_protocol::listing::Matcher;
-use platbook_protocol::rpc::{Refusal, Scan, ZipState};
+use platbook_protocol::rpc::{Refusal, Scan, ScanShard, ZipState};
 
 use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, deadline};
 use crate::node::Node;
+use crate::shard::Shard;
 
 /// The first chunk is small, so that the first listing is out soon.
 const FIRST_CHUNK_BYTES: usize = 16 << 10;
@@ -24,11 +25,20 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Answers a [`Scan`]: head, rows, end.
 pub(super) async fn scan(node: &Arc<Node>, body: Bytes) -> Answer {
-    match open(node, body).await {
+    stream(open_zip(node, body).await)
+}
+
+/// Answers a [`ScanShard`] in the same way.
+pub(super) async fn scan_shard(node: &Arc<Node>, body: Bytes) -> Answer {
+    stream(open_shard(node, body).await)
+}
+
+fn stream(opened: Result<RowScan, Refusal>) -> Answer {
+    match opened {
         Err(refusal) => bytes(StatusCode::OK, head(Err(refusal)).into()),
-        Ok((state, scan)) => {
+        Ok(scan) => {
             let chunks =
-                futures_util::stream::unfold(Stage::Head(state, scan), |stage| async move {
+                futures_util::stream::unfold(Stage::Head(scan.state(), scan), |stage| async move {
                     stage.next().await
                 });
             Response::new(StreamBody::new(chunks).boxed_unsync())
@@ -43,26 +53,41 @@ fn head(answer: Result<ZipState, Refusal>) -> Vec<u8> {
     head
 }
 
-async fn open(node: &Arc<Node>, body: Bytes) -> Result<(ZipState, ZipScan), Refusal> {
+async fn open_zip(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
     let request: Scan = codec::decode(&body).map_err(bad_request)?;
     let shard = shard_of(node, request.shard)?;
     shard.barrier(request.consistency, deadline(request.deadline_ms)).await?;
-    let own = shard.clone();
-    let opened = tokio::task::spawn_blocking(move || {
+    open(shard, move |store| {
         let Scan { zip, after, limit, filter, .. } = request;
         let wanted = Matcher::new(&filter);
         let keep = Box::new(move |summary: &[u8]| wanted.matches(summary));
-        let scan = own.store().scan(zip, after.as_deref(), keep, limit)?;
-        Ok::<_, StoreError>((scan.state(), scan))
-    });
-    let failed = |reason: String| Refusal::Unavailable { shard: shard.id(), reason };
-    opened.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+        store.scan(zip, after.as_deref(), keep, limit)
+    })
+    .await
+}
+
+async fn open_shard(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
+    let request: ScanShard = codec::decode(&body).map_err(bad_request)?;
+    let shard = shard_of(node, request.shard)?;
+    shard.barrier(request.consistency, deadline(request.deadline_ms)).await?;
+    open(shard, ShardStore::scan_all).await
+}
+
+/// Opens where blocking is allowed.
+async fn open(
+    shard: Shard,
+    begin: impl FnOnce(&ShardStore) -> Result<RowScan, StoreError> + Send + 'static,
+) -> Result<RowScan, Refusal> {
+    let id = shard.id();
+    let opened = tokio::task::spawn_blocking(move || begin(shard.store())).await;
+    let failed = |reason: String| Refusal::Unavailable { shard: id, reason };
+    opened.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
 }
 
 /// Where a stream stands.
 enum Stage {
-    Head(ZipState, ZipScan),
-    Rows(ZipScan),
+    Head(ZipState, RowScan),
+    Rows(RowScan),
 }
 
 impl Stage {
@@ -84,7 +109,7 @@ impl Stage {
 
 /// The next rows, or the end. After a failure the stream stops without an end, which tells the
 /// caller that something is missing.
-async fn rows(mut scan: ZipScan, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
+async fn rows(mut scan: RowScan, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
     let read = tokio::task::spawn_blocking(move || (scan.next_chunk(bytes_max), scan)).await;
     match read {
         Ok((Ok(Some(rows)), scan)) => Some((rows, Stage::Rows(scan))),

@@ -103,6 +103,7 @@ impl Service {
             "/rpc/zip-state" => encoded(data::zip_state(node, body).await),
             "/rpc/list" => encoded(data::list(node, body).await),
             "/rpc/scan" => scan::scan(node, body).await,
+            "/rpc/scan-shard" => scan::scan_shard(node, body).await,
             "/rpc/map" => encoded(control::map(node, body).await),
             "/rpc/dictionary" => encoded(control::dictionary(node, body).await),
             "/rpc/put-dictionary" => encoded(control::put_dictionary(node, body).await),

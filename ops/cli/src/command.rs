@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
 use crate::{
-    bench, chaos, cluster, demo, dev, listings, lists, load, logging, servers, shutdown, version,
+    bench, chaos, cluster, demo, dev, export, listings, lists, load, logging, reconcile, servers,
+    shutdown, version,
 };
 
 /// A replicated store for real-estate listings.
@@ -37,6 +38,10 @@ pub(crate) enum Command {
     Feed(servers::FeedArgs),
     /// Bulk load of listings from files, resumable
     Load(load::LoadArgs),
+    /// Every listing of the store at one token
+    Export(export::ExportArgs),
+    /// Compare a full copy with the store; repair with --apply
+    Reconcile(reconcile::ReconcileArgs),
     /// Every listing of a ZIP
     Zip(listings::ZipArgs),
     /// One listing
@@ -74,6 +79,8 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Ingest(config) => servers::run_ingest(*config, &file),
         Command::Feed(args) => servers::run_feed(args),
         Command::Load(args) => shutdown::serve(|stop| load::run(args, stop)),
+        Command::Export(args) => once(export::run(args)),
+        Command::Reconcile(args) => once(reconcile::run(args, file)),
         Command::Zip(args) => once(listings::run_zip(args)),
         Command::Get(args) => once(listings::run_get(args)),
         Command::Compare(args) => once(listings::run_compare(args)),

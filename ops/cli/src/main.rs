@@ -3,7 +3,7 @@
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
 //! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`], [`table`]
 //! and [`screen`] are what the commands share; then one module a group of commands: [`servers`],
-//! [`load`], [`listings`], [`lists`], [`cluster`], [`version`], [`dev`], [`demo`], [`chaos`],
+//! [`load`], [`export`], [`reconcile`], [`listings`], [`lists`], [`cluster`], [`version`], [`dev`], [`demo`], [`chaos`],
 //! [`bench`].
 
 mod bench;
@@ -12,12 +12,14 @@ mod cluster;
 mod command;
 mod demo;
 mod dev;
+mod export;
 mod listings;
 mod lists;
 mod load;
 mod logging;
 mod output;
 mod parent;
+mod reconcile;
 mod scratch;
 mod screen;
 mod servers;

@@ -1,40 +1,18 @@
 //! `platbook load` against a real installation: what is loaded, what is rejected, and what an
 //! interruption or a repetition does.
 
+mod installation;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use platbook_chaos_tests::{Cluster, Layout, http, wait};
+use installation::{ZIPS, cluster, command, listing, report};
+use platbook_chaos_tests::{Cluster, http, wait};
 use serde_json::{Value, json};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_platbook");
 const LISTINGS: usize = 600;
-const ZIPS: [&str; 3] = ["98103", "98004", "98178"];
-
-async fn cluster(dir: &Path) -> Cluster {
-    let layout = Layout {
-        binary: PathBuf::from(BINARY),
-        dir: dir.to_owned(),
-        nodes: 3,
-        shards: 4,
-        feed: Vec::new(),
-        router: None,
-    };
-    Cluster::start(&layout).await.expect("an installation starts")
-}
-
-fn listing(number: usize) -> String {
-    json!({
-        "ListingKey": format!("L{number:05}"),
-        "PostalCode": ZIPS[number % ZIPS.len()],
-        "ModificationTimestamp": "2026-11-01T00:00:00Z",
-        "ListPrice": 100_000 + number,
-        "PublicRemarks": "Quiet street, friendly neighbours, storage everywhere.",
-    })
-    .to_string()
-}
 
 /// A packed file with one line that nobody can load.
 fn file(dir: &Path) -> PathBuf {
@@ -42,7 +20,7 @@ fn file(dir: &Path) -> PathBuf {
     let file = std::fs::File::create(&path).expect("a file");
     let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
     for number in 0..LISTINGS {
-        writeln!(packed, "{}", listing(number)).expect("written");
+        writeln!(packed, "{}", listing(number, 100_000 + number)).expect("written");
         if number == 99 {
             writeln!(packed, r#"{{"PostalCode":"98103","ListPrice":1}}"#).expect("written");
         }
@@ -52,17 +30,9 @@ fn file(dir: &Path) -> PathBuf {
 }
 
 fn load(cluster: &Cluster, file: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    let router = format!("http://{}", cluster.router_address);
-    command.arg("load").arg(file).args(["--router", &router, "-o", "json"]).args(more);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command(cluster, "load");
+    command.arg(file).args(["-o", "json"]).args(more);
     command
-}
-
-fn report(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let error = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no report: {text}{error}"))
 }
 
 /// Entity tag and count of every ZIP: they move with every change.

@@ -3,13 +3,15 @@
 //! 1. [`problem`]: errors as `application/problem+json`; [`params`]: what requests carry.
 //! 2. [`observe`]: request ids, metrics and admission, around every request.
 //! 3. [`body`]: request bodies; [`writes`]: writes of one listing; [`bulk`]: of many.
-//! 4. [`zips`]: reads of one ZIP; [`listings`]: reads by id; [`rendering`]: their bodies.
+//! 4. [`zips`]: reads of one ZIP; [`export`]: of a shard; [`listings`]: by id; [`rendering`]: their
+//!    bodies.
 //! 5. [`lists`]: quarantine and suspects; [`cluster`]: nodes, shards, leaders.
 //! 6. [`process`]: health, metrics, version.
 
 pub(crate) mod body;
 pub(crate) mod bulk;
 pub(crate) mod cluster;
+pub(crate) mod export;
 pub(crate) mod listings;
 pub(crate) mod lists;
 pub(crate) mod observe;
@@ -42,6 +44,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/v1/zips/{zip}/listings", get(zips::get))
         .route("/v1/listings", get(listings::compare).post(bulk::post))
         .route("/v1/listings/{id}", get(listings::get).put(writes::put).delete(writes::delete))
+        .route("/v1/export", get(export::get))
         .route("/v1/quarantine", get(lists::quarantine).post(lists::put))
         .route(
             "/v1/quarantine/{message_id}",

@@ -98,7 +98,7 @@ impl ZipRead {
                 return Ok(self.cached(&state, &kept));
             }
         }
-        let Some(place) = self.app.places.enter(self.zip) else {
+        let Some(place) = self.app.places.enter(Some(self.zip)) else {
             return Err(ApiError::new(Code::Overloaded, "too many reads at a time")
                 .with_retry_after_ms(RETRY_AFTER_MS));
         };
@@ -284,7 +284,7 @@ impl ZipRead {
 
 /// Why a response was cut off.
 #[derive(Debug, thiserror::Error)]
-enum PumpError {
+pub(super) enum PumpError {
     #[error(transparent)]
     Scan(#[from] crate::read::scan::ScanError),
     #[error("{0}")]

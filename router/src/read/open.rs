@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use platbook_protocol::ShardId;
 use platbook_protocol::codec;
-use platbook_protocol::rpc::{Scan, ZipState};
+use platbook_protocol::rpc::{Consistency, Scan, ScanShard, ZipState};
 use tokio::time::Instant;
 
 use super::scan::{ScanDecoder, ScanError, Scanned, ScannedRow};
@@ -35,12 +36,33 @@ pub(crate) async fn open(
     scan: &Scan,
     deadline: Instant,
 ) -> Result<OpenScan, Failure> {
+    let encode = |deadline_ms| codec::encode(&Scan { deadline_ms, ..scan.clone() }).into();
+    ask(leaders, shard, "scan", deadline, encode).await
+}
+
+/// Asks the leader of `shard` for all its listings.
+pub(crate) async fn open_shard(
+    leaders: &Leaders,
+    shard: ShardId,
+    consistency: Consistency,
+    deadline: Instant,
+) -> Result<OpenScan, Failure> {
+    let encode = |deadline_ms| codec::encode(&ScanShard { shard, deadline_ms, consistency }).into();
+    ask(leaders, shard, "scan-shard", deadline, encode).await
+}
+
+async fn ask(
+    leaders: &Leaders,
+    shard: ShardId,
+    name: &'static str,
+    deadline: Instant,
+    encode: impl Fn(u32) -> Bytes,
+) -> Result<OpenScan, Failure> {
     let attempt = |attempt: Attempt| {
-        let scan = Scan { deadline_ms: attempt.deadline_ms(), ..scan.clone() };
+        let request = encode(attempt.deadline_ms());
         async move {
             let Attempt { link, cluster, deadline } = attempt;
-            let request = codec::encode(&scan).into();
-            let response = call::open(&link, "scan", Some(cluster), request, deadline).await?;
+            let response = call::open(&link, name, Some(cluster), request, deadline).await?;
             let begun = begin(response.into_body());
             match tokio::time::timeout_at(deadline, begun).await {
                 Ok(opened) => opened,

@@ -15,13 +15,13 @@ pub(crate) struct Places {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    by_zip: HashMap<Zip, usize>,
+    by_zip: HashMap<Option<Zip>, usize>,
 }
 
 /// One place, given back when it is dropped.
 pub(crate) struct Place {
     places: Arc<Places>,
-    zip: Zip,
+    zip: Option<Zip>,
 }
 
 impl Places {
@@ -30,8 +30,8 @@ impl Places {
         Arc::new(Places { taken: Mutex::default(), scans_max, per_zip_max })
     }
 
-    /// A place for a scan of `zip`, if there is one.
-    pub(crate) fn enter(self: &Arc<Self>, zip: Zip) -> Option<Place> {
+    /// A place for a scan of `zip`, or of a whole shard, if there is one.
+    pub(crate) fn enter(self: &Arc<Self>, zip: Option<Zip>) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_zip = taken.by_zip.get(&zip).copied().unwrap_or(0);
         if taken.all >= self.scans_max || of_zip >= self.per_zip_max {
@@ -64,13 +64,13 @@ mod tests {
     fn one_hot_zip_leaves_places_for_others() {
         let places = Places::new(3, 2);
         let hot = Zip::normalise(Some("94110"));
-        let first = places.enter(hot).expect("free");
-        let _second = places.enter(hot).expect("free");
-        assert!(places.enter(hot).is_none());
-        let _other = places.enter(Zip::Unknown).expect("free");
-        assert!(places.enter(Zip::Unknown).is_none(), "all are taken");
+        let first = places.enter(Some(hot)).expect("free");
+        let _second = places.enter(Some(hot)).expect("free");
+        assert!(places.enter(Some(hot)).is_none());
+        let _other = places.enter(Some(Zip::Unknown)).expect("free");
+        assert!(places.enter(Some(Zip::Unknown)).is_none(), "all are taken");
         drop(first);
-        assert!(places.enter(Zip::Unknown).is_some());
-        assert!(places.enter(hot).is_some());
+        assert!(places.enter(Some(Zip::Unknown)).is_some());
+        assert!(places.enter(Some(hot)).is_some());
     }
 }

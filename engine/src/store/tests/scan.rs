@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use platbook_protocol::rpc::scan;
 
 use super::*;
-use crate::store::ZipScan;
+use crate::store::RowScan;
 
 /// A row of a scan: id, revision, summary, frame.
 type ScannedRow = (String, u64, Vec<u8>, Vec<u8>);
 
 /// Everything that a scan gives, and whether the limit stopped it.
-fn drain(scan: &mut ZipScan, bytes_max: usize) -> (Vec<ScannedRow>, bool) {
+fn drain(scan: &mut RowScan, bytes_max: usize) -> (Vec<ScannedRow>, bool) {
     let mut bytes = Vec::new();
     while let Some(chunk) = scan.next_chunk(bytes_max).unwrap() {
         bytes.extend(chunk);

@@ -7,4 +7,5 @@ mod read;
 mod run;
 mod state;
 
-pub(crate) use run::{LoadArgs, run};
+pub(crate) use read::Batch;
+pub(crate) use run::{LoadArgs, Loaded, load_batch, now, run};

@@ -14,15 +14,15 @@ const BATCHES_AHEAD: usize = 4;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Where a line stands: the file by position, and its number.
-pub(super) type Place = (usize, u64);
+pub(crate) type Place = (usize, u64);
 
 /// Lines that are sent together.
-#[derive(Clone, Debug)]
-pub(super) struct Batch {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
     /// One line each, with its end.
-    pub(super) lines: Vec<Bytes>,
+    pub(crate) lines: Vec<Bytes>,
     /// Where they stand.
-    pub(super) places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
 }
 
 /// How the reading ended.
@@ -57,18 +57,14 @@ fn read(
     for _ in 0..skip {
         lines.try_next()?;
     }
-    let mut gathered = Batch { lines: Vec::new(), places: Vec::new() };
+    let mut gathered = Batch::default();
     let mut bytes = 0;
     loop {
         let line = lines.try_next()?;
         let is_full = gathered.lines.len() >= batch || bytes >= BATCH_BYTES;
         if !gathered.lines.is_empty() && (is_full || line.is_none()) {
-            let full = Batch {
-                lines: std::mem::take(&mut gathered.lines),
-                places: std::mem::take(&mut gathered.places),
-            };
             bytes = 0;
-            if batches.blocking_send(full).is_err() {
+            if batches.blocking_send(std::mem::take(&mut gathered)).is_err() {
                 return Ok(());
             }
         }

@@ -65,12 +65,13 @@ pub(crate) struct LoadArgs {
     output: OutputArgs,
 }
 
-/// What became of a batch.
+/// What became of lines.
 #[derive(Default)]
-struct Loaded {
-    answer: BulkAnswer,
-    /// With their places.
-    rejected: Vec<(Place, Rejection)>,
+pub(crate) struct Loaded {
+    /// Counts of those that are done.
+    pub(crate) answer: BulkAnswer,
+    /// The others, with their places.
+    pub(crate) rejected: Vec<(Place, Rejection)>,
 }
 
 /// `platbook load`.
@@ -168,7 +169,7 @@ impl Load {
                         let (client, this) = (client.clone(), number);
                         running.spawn(async move {
                             let lines = batch.lines.len();
-                            let loaded = load(&client, batch, sent, patience).await?;
+                            let loaded = load_batch(&client, batch, sent, patience).await?;
                             Ok((this, lines, loaded))
                         });
                         number += 1;
@@ -183,11 +184,7 @@ impl Load {
 
     fn on_loaded(&mut self, number: u64, lines: usize, loaded: Loaded) -> anyhow::Result<()> {
         let Loaded { answer, rejected } = loaded;
-        self.tally.applied += answer.applied;
-        self.tally.unchanged += answer.unchanged;
-        self.tally.stale += answer.stale;
-        self.tally.duplicate += answer.duplicate;
-        self.tally.suspect += answer.suspect;
+        count(&mut self.tally, &answer);
         for (place, rejection) in &rejected {
             self.on_rejected(*place, rejection)?;
         }
@@ -261,8 +258,9 @@ impl Load {
     }
 }
 
-/// Sends a batch until every line of it is done or rejected.
-async fn load(
+/// Sends a batch until every line of it is done or rejected; gives up when nothing moved for
+/// `patience`.
+pub(crate) async fn load_batch(
     client: &Client,
     batch: Batch,
     sent: TimeMs,
@@ -302,15 +300,22 @@ async fn load(
 }
 
 impl Loaded {
+    /// Adds what became of other lines.
+    pub(crate) fn merge(&mut self, other: Loaded) {
+        count(&mut self.answer, &other.answer);
+        self.rejected.extend(other.rejected);
+    }
+
+    /// How many lines this is about.
+    pub(crate) fn lines(&self) -> u64 {
+        let BulkAnswer { applied, unchanged, stale, duplicate, suspect, .. } = self.answer;
+        applied + unchanged + stale + duplicate + suspect + self.rejected.len() as u64
+    }
+
     /// Takes the answer to a batch; gives the numbers of the lines that are to be sent again.
     fn add(&mut self, batch: &Batch, answer: BulkAnswer) -> Vec<u64> {
+        count(&mut self.answer, &answer);
         let mut again = answer.busy;
-        let tally = &mut self.answer;
-        tally.applied += answer.applied;
-        tally.unchanged += answer.unchanged;
-        tally.stale += answer.stale;
-        tally.duplicate += answer.duplicate;
-        tally.suspect += answer.suspect;
         for rejection in answer.rejected {
             let at = usize::try_from(rejection.line).ok().and_then(|line| line.checked_sub(1));
             let place = at.and_then(|at| batch.places.get(at).copied()).unwrap_or_default();
@@ -326,9 +331,17 @@ impl Loaded {
     }
 }
 
-/// When a load begins.
+fn count(tally: &mut BulkAnswer, answer: &BulkAnswer) {
+    tally.applied += answer.applied;
+    tally.unchanged += answer.unchanged;
+    tally.stale += answer.stale;
+    tally.duplicate += answer.duplicate;
+    tally.suspect += answer.suspect;
+}
+
+/// When a load begins: all of it counts as sent then.
 #[allow(clippy::disallowed_methods, reason = "the time of this load, kept with it")]
-fn now() -> TimeMs {
+pub(crate) fn now() -> TimeMs {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     TimeMs(now.map_or(0, |now| now.as_millis() as u64))
 }
