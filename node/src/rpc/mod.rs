@@ -1,8 +1,7 @@
 //! What routers and other nodes ask of this node.
 //!
-//! [`service`] reads requests and writes answers, [`data`] serves shards, [`scan`] streams a ZIP or a
-//! shard,
-//! [`control`] is about the cluster itself, [`client`] is the calling side between nodes.
+//! [`service`] reads requests and writes answers, [`data`] serves shards, [`scan`] streams a ZIP
+//! or a shard, [`control`] is about the cluster itself, [`client`] is the calling side between nodes.
 
 pub(crate) mod client;
 mod control;
