@@ -19,8 +19,9 @@ use tracing::{debug, info};
 const CONNECT_MS_MAX: u64 = 1_000;
 /// Pause after the first failed connect; doubled up to [`PAUSE_MS_MAX`].
 const PAUSE_MS_MIN: u64 = 20;
-/// Longest pause between two connects.
-const PAUSE_MS_MAX: u64 = 1_000;
+/// Longest pause between two connects. A node that is back may lead at once, by a handover, and its
+/// shards' writes wait for this connection.
+const PAUSE_MS_MAX: u64 = 250;
 /// A ping is sent when nothing was received for so long.
 const PING_INTERVAL_MS: u64 = 1_000;
 /// A connection whose ping is not answered for so long is dead.
