@@ -326,6 +326,9 @@ impl Node {
         if shards.len() < wanted {
             return Some(format!("{} of {wanted} replicas run", shards.len()));
         }
+        if !self.reaches_majority(&map) {
+            return Some("most other nodes are out of reach".into());
+        }
         let system = self.shards.get(ShardId::SYSTEM);
         if system.is_some_and(|system| matches!(system.store().map(), Ok(None))) {
             return Some("the first map is not kept yet".into());
@@ -340,6 +343,17 @@ impl Node {
     pub(crate) fn is_placed_here(&self, shard: ShardId) -> bool {
         let map = self.directory.map();
         map.is_some_and(|map| self.runs_here(&map, shard, self.config.node()))
+    }
+
+    /// Whether this node should be handed leaderships.
+    pub(crate) fn may_lead(&self) -> bool {
+        let map = self.directory.map();
+        self.health.may_lead() && map.is_some_and(|map| self.reaches_majority(&map))
+    }
+
+    fn reaches_majority(&self, map: &Map) -> bool {
+        let nodes = map.nodes.iter().map(|node| node.id);
+        self.peers.reach_majority(self.config.node(), nodes)
     }
 
     fn runs_here(&self, map: &Map, shard: ShardId, own: NodeId) -> bool {

@@ -109,6 +109,11 @@ impl Link {
         link
     }
 
+    /// Whether the peer is connected at the moment.
+    pub(crate) fn stands(&self) -> bool {
+        self.shared.connection.lock().expect("never poisoned").is_some()
+    }
+
     /// Opens a channel to a replica on the peer.
     pub(crate) fn open(&self, shard: ShardId, replica: ReplicaId) -> Result<Channel, LinkError> {
         let peer = self.shared.peer;

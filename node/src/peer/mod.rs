@@ -37,6 +37,14 @@ impl Peers {
         links.entry(node).or_insert_with(open).clone()
     }
 
+    /// Whether this node can reach a majority of `nodes`, itself included: without one it could not
+    /// be elected. Connects to those it does not know yet.
+    pub(crate) fn reach_majority(&self, own: NodeId, nodes: impl Iterator<Item = NodeId>) -> bool {
+        let reached: Vec<bool> =
+            nodes.map(|node| node == own || self.link(node).stands()).collect();
+        reached.iter().filter(|reached| **reached).count() * 2 > reached.len()
+    }
+
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }

@@ -97,7 +97,7 @@ pub(super) async fn put_map(node: &Arc<Node>, body: Bytes) -> Result<MapPut, Ref
 
 pub(super) async fn clock(node: &Arc<Node>, body: Bytes) -> Result<ClockAnswer, Refusal> {
     codec::decode::<Clock>(&body).map_err(bad_request)?;
-    Ok(ClockAnswer { now: node.clock().wall(), may_lead: node.health().may_lead() })
+    Ok(ClockAnswer { now: node.clock().wall(), may_lead: node.may_lead() })
 }
 
 pub(super) async fn hello(node: &Arc<Node>, body: Bytes) -> Result<HelloAnswer, Refusal> {
