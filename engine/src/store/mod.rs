@@ -7,7 +7,8 @@
 //! Reading order:
 //! 1. `key`, `layout`, `value/`: the bytes on disk.
 //! 2. `apply/`: what an entry does.
-//! 3. `shard`: one shard's reads; `scan`: a ZIP, streamed; `changes`: what entries changed.
+//! 3. `shard`: one shard's reads; `scan`: a ZIP, streamed; `changes`: what entries changed;
+//!    `phase`: all rows for a reader of changes, resumable.
 //! 4. `stream`, `snapshot`, `install`: a whole shard, from one replica to another.
 //! 5. `db`: the one module that knows RocksDB.
 
@@ -20,6 +21,7 @@ mod key;
 mod layout;
 mod lists;
 mod node;
+mod phase;
 mod scan;
 mod shard;
 mod snapshot;
@@ -39,6 +41,7 @@ pub use install::{Installed, Installer};
 pub use layout::LayoutError;
 pub use lists::{HeldBody, Unsettled};
 pub use node::{Counters, Store};
+pub use phase::{PhasePosition, PhaseRow, PhaseStart, StatePhase};
 pub use scan::{Keep, RowScan};
 pub use shard::ShardStore;
 pub use snapshot::ShardSnapshot;
