@@ -40,7 +40,7 @@ pub(crate) struct App {
     /// Dictionaries for frames.
     pub(crate) dictionaries: Arc<Dictionaries>,
     /// Whole responses to reads of ZIPs.
-    pub(crate) cache: Cache,
+    pub(crate) cache: Arc<Cache>,
     /// Places for scans.
     pub(crate) places: Arc<Places>,
     /// Threads for work that would keep the reactor busy.
@@ -72,7 +72,7 @@ impl App {
         tokio::spawn(follow(directory.clone(), stop.clone()));
         Ok(Arc::new(App {
             edge,
-            cache: Cache::new(limits.cache_bytes_max),
+            cache: Cache::new(limits.cache_bytes_max, limits.cache_entry_bytes_max),
             places: Places::new(limits.scans_max, limits.scans_per_zip_max),
             cpu,
             dictionaries,

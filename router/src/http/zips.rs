@@ -23,7 +23,7 @@ use super::params::{self, Segment};
 use super::problem::ApiError;
 use super::rendering::Rendering;
 use crate::app::App;
-use crate::read::cache::{Kept, Key};
+use crate::read::cache::{Gathering, Kept, Key};
 use crate::read::cursor;
 use crate::read::etag::{self, ZipVersion};
 use crate::read::open::{OpenScan, open};
@@ -250,9 +250,13 @@ impl ZipRead {
         let (pump, body) = stream(patience);
         let response = self.head(StatusCode::OK, state, None).map(|_| Body::new(body));
         let version = self.version(state);
+        let entry_bytes_max = self.app.limits.cache_entry_bytes_max;
+        // Rendered it is larger than its frames.
+        let is_small = state.bytes <= entry_bytes_max as u64;
+        let gathering = is_small.then(|| self.app.cache.gather(self.key())).flatten();
+        let mut keep = Keep::new(gathering, entry_bytes_max);
         tokio::spawn(async move {
             let _place = place;
-            let mut keep = Keep::new(self.app.limits.cache_entry_bytes_max);
             let pumped: Result<(), PumpError> = async {
                 while let Some(rows) = scan.next().await? {
                     let chunk = rendering.rows(rows).await?;
@@ -299,29 +303,31 @@ impl From<ApiError> for PumpError {
     }
 }
 
-/// Chunks to be kept, as long as they are small enough together.
+/// Chunks to be kept, as long as they are small enough together and nobody else gathers them.
 struct Keep {
-    chunks: Option<Vec<Bytes>>,
+    gathering: Option<Gathering>,
+    chunks: Vec<Bytes>,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl Keep {
-    fn new(bytes_max: usize) -> Keep {
-        Keep { chunks: Some(Vec::new()), bytes: 0, bytes_max }
+    fn new(gathering: Option<Gathering>, bytes_max: usize) -> Keep {
+        Keep { gathering, chunks: Vec::new(), bytes: 0, bytes_max }
     }
 
     fn add(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len();
         if self.bytes > self.bytes_max {
-            self.chunks = None;
+            self.gathering = None;
+            self.chunks = Vec::new();
         }
-        if let Some(chunks) = &mut self.chunks {
-            chunks.push(chunk.clone());
+        if self.gathering.is_some() {
+            self.chunks.push(chunk.clone());
         }
     }
 
     fn into_chunks(self) -> Option<Vec<Bytes>> {
-        self.chunks
+        self.gathering.map(|_| self.chunks)
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a response is used only after the ZIP's present version was read and is the one that
 //! the response was made from. So the cache saves work and is never stale.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -57,12 +57,42 @@ struct Shelf {
 pub(crate) struct Cache {
     shelf: Mutex<Shelf>,
     bytes_max: usize,
+    /// Answers that are gathered to be kept.
+    gathered: Mutex<HashSet<Key>>,
+    gathered_max: usize,
+}
+
+/// The right to gather one answer; given back when it is dropped.
+pub(crate) struct Gathering {
+    cache: Arc<Cache>,
+    key: Key,
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.cache.gathered().remove(&self.key);
+    }
 }
 
 impl Cache {
-    /// An empty cache of `bytes_max`.
-    pub(crate) fn new(bytes_max: usize) -> Cache {
-        Cache { shelf: Mutex::default(), bytes_max }
+    /// An empty cache of `bytes_max`, for entries of up to `entry_bytes_max`. What is gathered for
+    /// it may take as much memory again.
+    pub(crate) fn new(bytes_max: usize, entry_bytes_max: usize) -> Arc<Cache> {
+        let gathered_max = (bytes_max / entry_bytes_max.max(1)).max(1);
+        let (shelf, gathered) = (Mutex::default(), Mutex::default());
+        Arc::new(Cache { shelf, bytes_max, gathered, gathered_max })
+    }
+
+    /// The right to gather the answer to `key`: of many who are given the same answer one gathers
+    /// it, and the memory of all who gather is bounded.
+    pub(crate) fn gather(self: &Arc<Self>, key: Key) -> Option<Gathering> {
+        let mut gathered = self.gathered();
+        let is_free = gathered.len() < self.gathered_max && gathered.insert(key.clone());
+        is_free.then(|| Gathering { cache: self.clone(), key })
+    }
+
+    fn gathered(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is kept for `key`, of whatever version: to be checked before it is used.
@@ -125,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_was_not_used_for_longest_goes_first() {
-        let cache = Cache::new(3 * (1_000 + OVERHEAD_BYTES));
+        let cache = Cache::new(3 * (1_000 + OVERHEAD_BYTES), 1_000);
         let gauge = Gauge::default();
         for query in ["a", "b", "c"] {
             cache.put(key(query), kept(1, 1_000), &gauge);
@@ -138,8 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn of_many_with_the_same_answer_one_gathers_it_and_the_memory_of_all_is_bounded() {
+        let cache = Cache::new(10_000, 5_000);
+        let first = cache.gather(key("a"));
+        assert!(first.is_some() && cache.gather(key("a")).is_none());
+        let second = cache.gather(key("b"));
+        assert!(second.is_some() && cache.gather(key("c")).is_none(), "two times 5,000 bytes");
+        drop(first);
+        assert!(cache.gather(key("b")).is_none() && cache.gather(key("a")).is_some());
+    }
+
+    #[test]
     fn a_newer_response_replaces_the_older_one() {
-        let cache = Cache::new(10_000);
+        let cache = Cache::new(10_000, 10_000);
         let gauge = Gauge::default();
         cache.put(key("a"), kept(1, 100), &gauge);
         cache.put(key("a"), kept(2, 50), &gauge);

@@ -16,6 +16,9 @@ use crate::nodes::Leaders;
 use crate::nodes::call::{self, CallError};
 use crate::nodes::leader::Attempt;
 
+/// Bytes of frames that are handed on together. Some such pieces wait for each reader, unpacked to
+/// three times as much and more.
+const PIECE_BYTES: usize = 48 << 10;
 /// How long a node may pause in the middle of a scan.
 const NODE_PAUSE_MS_MAX: u64 = 10_000;
 
@@ -97,14 +100,17 @@ async fn begin(mut body: Incoming) -> Result<OpenScan, CallError> {
 }
 
 impl OpenScan {
-    /// The next rows, as many as arrived together; `None` at the proper end.
+    /// The next rows, of those that have arrived; `None` at the proper end.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<ScannedRow>>, ScanError> {
         loop {
-            let mut rows = Vec::new();
-            while !self.is_ended {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            while !self.is_ended && bytes < PIECE_BYTES {
                 match self.decoder.next()? {
                     Scanned::Nothing => break,
-                    Scanned::Row(row) => rows.push(row),
+                    Scanned::Row(row) => {
+                        bytes += row.frame.len();
+                        rows.push(row);
+                    }
                     Scanned::End { is_limited } => {
                         self.is_limited = is_limited;
                         self.is_ended = true;
