@@ -88,7 +88,8 @@ impl Etcd {
 
     /// What to watch.
     pub(super) fn servers(&self) -> Servers {
-        Servers { pids: self.nodes.iter().map(Process::pid).collect(), data: self.data.clone() }
+        let pids = self.nodes.iter().map(Process::pid).collect();
+        Servers { pids, data: self.data.clone(), router: None }
     }
 }
 

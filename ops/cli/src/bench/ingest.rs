@@ -15,8 +15,8 @@ use crate::output::{self, Format, OutputArgs};
 use crate::scratch::Scratch;
 use crate::table::{self, Column};
 
-/// Listings written before the clock starts.
-const WARM_UP: usize = 2_000;
+/// Bytes of listings written before the clock starts: enough for a dictionary.
+const WARM_UP_BYTES: usize = 8 << 20;
 /// In how large batches; the warm-up is not measured.
 const WARM_UP_BATCH: usize = 100;
 const WARM_UP_CLIENTS: usize = 8;
@@ -66,6 +66,12 @@ pub(crate) struct IngestArgs {
     output: OutputArgs,
 }
 
+impl IngestArgs {
+    fn warm_up(&self) -> usize {
+        (WARM_UP_BYTES / self.bytes as usize).max(1_200)
+    }
+}
+
 /// One system in one way of using it.
 #[derive(Clone, Debug)]
 enum System {
@@ -77,6 +83,7 @@ enum System {
 struct Round {
     measured: Measured,
     cpu: Duration,
+    router_cpu: Option<Duration>,
     load_cpu: Duration,
     peak_bytes: u64,
     disk_bytes: u64,
@@ -92,8 +99,8 @@ pub(crate) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     systems.extend(args.etcd.clone().map(|binary| System::Etcd { binary }));
 
     let mut bodies = Bodies::try_new(args.seed, args.bytes as usize)?;
-    let listings = bodies.many(0, WARM_UP + args.listings);
-    let ratio = compression(&listings[..WARM_UP])?;
+    let listings = bodies.many(0, args.warm_up() + args.listings);
+    let ratio = compression(&listings[..args.warm_up()])?;
     let mut rounds: Vec<Vec<Round>> = systems.iter().map(|_| Vec::new()).collect();
     let table = args.output.format() == Format::Table;
     for round in 0..args.rounds {
@@ -126,7 +133,8 @@ async fn measure(
         System::Platbook { shards } => {
             let store = Store::start(dir, args.nodes, *shards).await?;
             let servers = store.servers(dir);
-            warm_up(store.sink(), listings).await?;
+            warm_up(store.sink(), &listings[..args.warm_up()]).await?;
+            store.trained().await?;
             let syncs = store.syncs().await?;
             let shape = (args.clients, args.batch);
             let mut round = load(args, store.sink(), &servers, listings, shape).await?;
@@ -138,7 +146,7 @@ async fn measure(
         System::Etcd { binary } => {
             let etcd = Etcd::start(binary, dir).await?;
             let servers = etcd.servers();
-            warm_up(etcd.sink(), listings).await?;
+            warm_up(etcd.sink(), &listings[..args.warm_up()]).await?;
             let shape = (args.etcd_shape[0], args.etcd_shape[1]);
             load(args, etcd.sink(), &servers, listings, shape).await
         }
@@ -147,8 +155,7 @@ async fn measure(
 
 async fn warm_up<S: Sink>(sink: &S, listings: &[Listing]) -> anyhow::Result<()> {
     let longest = Duration::from_secs(60);
-    let part = &listings[..WARM_UP];
-    drive(sink, part, WARM_UP_BATCH, WARM_UP_CLIENTS, longest).await.map(|_| ())
+    drive(sink, listings, WARM_UP_BATCH, WARM_UP_CLIENTS, longest).await.map(|_| ())
 }
 
 async fn load<S: Sink>(
@@ -160,12 +167,15 @@ async fn load<S: Sink>(
 ) -> anyhow::Result<Round> {
     let own = || usage::of(std::process::id());
     let (before, own_before): (Usage, Usage) = (servers.usage()?, own()?);
+    let router_before = servers.router_cpu()?;
     let longest = Duration::from_secs(args.seconds);
-    let measured = drive(sink, &listings[WARM_UP..], batch, clients, longest).await?;
+    let measured = drive(sink, &listings[args.warm_up()..], batch, clients, longest).await?;
     let (after, own_after) = (servers.usage()?, own()?);
+    let router_after = servers.router_cpu()?;
     Ok(Round {
         measured,
         cpu: after.cpu - before.cpu,
+        router_cpu: router_after.zip(router_before).map(|(after, before)| after - before),
         load_cpu: own_after.cpu - own_before.cpu,
         peak_bytes: after.peak_bytes,
         disk_bytes: servers.disk_bytes(),
@@ -184,11 +194,12 @@ fn name(system: &System) -> String {
 /// A figure of a round: what it is called, and how it is read.
 type Figure = (&'static str, fn(&Round) -> Option<f64>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("listings_per_second", |r| Some(r.measured.rate())),
     ("request_ms_p50", |r| Some(r.measured.latency(50).as_secs_f64() * 1e3)),
     ("request_ms_p99", |r| Some(r.measured.latency(99).as_secs_f64() * 1e3)),
     ("server_cpu_us_per_listing", |r| Some(per_listing(r, r.cpu.as_secs_f64() * 1e6))),
+    ("router_cpu_us_per_listing", |r| Some(per_listing(r, r.router_cpu?.as_secs_f64() * 1e6))),
     ("load_cpu_us_per_listing", |r| Some(per_listing(r, r.load_cpu.as_secs_f64() * 1e6))),
     ("syncs_per_listing_and_node", |r| Some(per_listing(r, r.syncs?) / r.nodes as f64)),
     ("peak_memory_mib", |r| Some(r.peak_bytes as f64 / f64::from(1 << 20))),

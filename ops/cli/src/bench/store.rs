@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use platbook_chaos_tests::operator::now_ms;
-use platbook_chaos_tests::{Cluster, Layout, Process, Scrape};
+use platbook_chaos_tests::{Cluster, Layout, Process, Scrape, wait};
 use platbook_client::{Client, ClientConfig};
 
 use super::drive::{Listing, Sink};
@@ -14,6 +14,8 @@ use super::usage::Servers;
 
 /// Connections of the load; each carries many requests.
 const CONNECTIONS: usize = 8;
+/// Longest wait for the first dictionary.
+const TRAINED_WITHIN: Duration = Duration::from_secs(60);
 /// Longest wait for one request: longer than any run.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,18 @@ impl Store {
         Ok(Store { cluster, sink })
     }
 
+    /// Waits until the frames have their dictionary: a cluster trains one from its first listings.
+    pub(super) async fn trained(&self) -> anyhow::Result<()> {
+        let client = &self.sink.clients[0];
+        wait::until("a dictionary is trained", TRAINED_WITHIN, async || {
+            let cluster = client.cluster().await.map_err(|error| error.to_string())?;
+            let id = cluster["dictionary"].as_u64().unwrap_or_default();
+            if id == 0 { Err("none yet".to_string()) } else { Ok(()) }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Where to write.
     pub(super) fn sink(&self) -> &StoreSink {
         &self.sink
@@ -47,10 +61,11 @@ impl Store {
 
     /// What to watch: nodes and router; queue and ingester have nothing to do.
     pub(super) fn servers(&self, dir: &Path) -> Servers {
+        let router = self.cluster.router.pid();
         let nodes = self.cluster.nodes.iter();
-        let pids = nodes.map(Process::pid).chain([self.cluster.router.pid()]).collect();
+        let pids = nodes.map(Process::pid).chain([router]).collect();
         let data = self.cluster.nodes.iter().map(|node| dir.join(node.name())).collect();
-        Servers { pids, data }
+        Servers { pids, data, router: Some(router) }
     }
 
     /// Calls of fdatasync of all logs.

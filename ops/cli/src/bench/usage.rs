@@ -10,6 +10,8 @@ use anyhow::Context;
 pub(super) struct Servers {
     pub(super) pids: Vec<u32>,
     pub(super) data: Vec<PathBuf>,
+    /// The one of them that only parses, compresses and routes.
+    pub(super) router: Option<u32>,
 }
 
 /// One look.
@@ -34,6 +36,11 @@ impl Servers {
             sum.resident_bytes += of.resident_bytes;
         }
         Ok(sum)
+    }
+
+    /// User and system time of the router.
+    pub(super) fn router_cpu(&self) -> anyhow::Result<Option<Duration>> {
+        self.router.map(|pid| Ok(of(pid)?.cpu)).transpose()
     }
 
     /// Bytes allocated on disk.
