@@ -176,6 +176,20 @@ impl RecordType {
         }
     }
 
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RecordType::Entry => "entry",
+            RecordType::Moved => "moved",
+            RecordType::Vote => "vote",
+            RecordType::Truncate => "truncate",
+            RecordType::Purge => "purge",
+            RecordType::Remove => "remove",
+            RecordType::State => "state",
+            RecordType::Events => "events",
+        }
+    }
+
     pub(crate) fn of(code: u8) -> Option<RecordType> {
         match code {
             1 => Some(RecordType::Entry),

@@ -12,9 +12,10 @@
 //! 4. [`queue`], [`writer`], [`segment`], [`spare`]: from submitted work to synced rounds.
 //! 5. [`scan`], [`recover`], [`mark`]: from bytes back to state, and what is refused.
 //! 6. [`shared`], [`collect`], [`metrics`]: the whole, freeing space, and what can be observed.
-//! 7. [`faults`]: files in memory that lose power, tear, lie and fail, for tests and simulation.
+//! 7. [`inspect`](fn@inspect): a closed log, for people.
+//! 8. [`faults`]: files in memory that lose power, tear, lie and fail, for tests and simulation.
 //!
-//! The byte layout is described in `docs/on-disk-log.md`.
+//! The byte layout is described in `docs/on-disk.md`.
 
 mod collect;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod faults;
 pub mod files;
 mod group;
 mod index;
+mod inspect;
 mod layout;
 mod mark;
 mod metrics;
@@ -44,6 +46,7 @@ pub use config::{LogConfig, WriterKind};
 pub use error::LogError;
 pub use files::{File, Files, OsFiles};
 pub use group::{EntryId, Flushed, GroupLog, GroupState, Record};
+pub use inspect::{InspectedLog, InspectedRecord, LogEnd, inspect};
 pub use metrics::LogCounters;
 pub use recover::Recovery;
 pub use shared::SharedLog;

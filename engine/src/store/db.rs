@@ -17,6 +17,9 @@ use rocksdb::{
 use super::config::StoreConfig;
 use crate::error::StoreError;
 
+/// Largest memtable, however much memory there is: what is not flushed is replayed from the log after
+/// a crash, and a replica that still replays serves nothing, also if it is elected.
+pub(super) const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// Memtables that share the memory budget: one takes writes while others are flushed.
 const MEMTABLES: usize = 4;
 /// Rows have 3 to 10 KB: smaller blocks would make the index as large as the registers.
@@ -73,6 +76,17 @@ impl Db {
         let cache = Cache::new_lru_cache(config.block_cache_bytes + config.memtable_bytes);
         let options = options(config, &cache);
         let db = DB::open(&options, path).map_err(failed("open the database"))?;
+        Ok(Db { inner: Arc::new(Inner { db, options, cache }) })
+    }
+
+    /// Opens what is there only to read it.
+    pub(super) fn open_to_read(path: &Path) -> Result<Db, StoreError> {
+        let config = StoreConfig::at(path);
+        let cache = Cache::new_lru_cache(config.block_cache_bytes);
+        let mut options = options(&config, &cache);
+        options.create_if_missing(false);
+        let db = DB::open_for_read_only(&options, path, false);
+        let db = db.map_err(failed("open the database to read it"))?;
         Ok(Db { inner: Arc::new(Inner { db, options, cache }) })
     }
 
@@ -336,7 +350,7 @@ fn options(config: &StoreConfig, cache: &Cache) -> Options {
         cache.clone(),
     );
     options.set_write_buffer_manager(&manager);
-    options.set_write_buffer_size(config.memtable_bytes / MEMTABLES);
+    options.set_write_buffer_size((config.memtable_bytes / MEMTABLES).min(MEMTABLE_BYTES_MAX));
     options.set_max_write_buffer_number(MEMTABLES as i32);
     // New ids are looked up before they are written: most lookups of a load find nothing.
     options.set_memtable_whole_key_filtering(true);

@@ -345,6 +345,11 @@ pub(super) fn replicated_ranges(shard: ShardId, slots: Option<SlotRange>) -> Vec
     scope.into_iter().chain(slots.map(slots_range)).collect()
 }
 
+/// All keys.
+pub(super) fn everything() -> KeyRange {
+    KeyRange { lower: vec![SHARD_SCOPE], upper: vec![SCOPES_END] }
+}
+
 /// The key ranges of a shard, in order.
 pub(super) fn ranges_of(shard: ShardId, slots: Option<SlotRange>) -> Vec<KeyRange> {
     std::iter::once(shard_range(shard)).chain(slots.map(slots_range)).collect()

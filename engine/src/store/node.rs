@@ -13,7 +13,7 @@ use super::db::Db;
 use super::shard::{Inner, ShardStore};
 use crate::error::StoreError;
 
-const DB_DIR: &str = "db";
+pub(super) const DB_DIR: &str = "db";
 const INCOMING_DIR: &str = "incoming";
 
 /// One RocksDB, shared by all shards of the node. Cheap to clone.

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
 use crate::{
-    bench, chaos, cluster, demo, dev, export, listings, lists, load, logging, reconcile, servers,
-    shutdown, version,
+    bench, chaos, cluster, debug, demo, dev, export, listings, lists, load, logging, reconcile,
+    servers, shutdown, version,
 };
 
 /// A replicated store for real-estate listings.
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Suspects(lists::ListArgs),
     /// Break a cluster on purpose, and check what must hold
     Chaos(chaos::ChaosArgs),
+    /// Look into the data directory of a stopped node
+    Debug(debug::DebugArgs),
     /// Versions of this build, of its protocol and of its formats
     Version(version::VersionArgs),
     /// Measure how fast it is, and what it costs
@@ -89,6 +91,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Cluster(args) => once(cluster::run(args)),
         Command::Quarantine(args) => once(lists::run_quarantine(args)),
         Command::Suspects(args) => once(lists::run_suspects(args)),
+        Command::Debug(args) => debug::run(args),
         Command::Version(args) => version::run(&args),
         Command::Bench(args) => interruptible(bench::run(args), true),
         Command::Chaos(args) => interruptible(chaos::run(args), true),

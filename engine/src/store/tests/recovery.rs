@@ -82,6 +82,21 @@ fn a_crash_keeps_a_prefix_also_when_memtables_were_flushed_by_their_size() {
 }
 
 #[test]
+fn much_memory_does_not_put_off_what_a_crash_would_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(StoreConfig { memtable_bytes: 4 << 30, ..config(&dir) }).unwrap();
+    let shard = store.shard(SHARD, Some(ALL), REPLICA).unwrap();
+    let mut f = Fixture { dir, store, shard, log: Vec::new() };
+    let frame = vec![7; 1 << 20];
+    for i in 0..100u64 {
+        f.op(NOW + i, write(&i.to_string(), ZIP_A, at(NOW + i), &frame));
+    }
+    f.store.shared.db.wait_for_background_work().unwrap();
+    let flushed = f.shard.flushed().unwrap().map(|position| position.index);
+    assert!(flushed >= Some(60), "100 MiB were written, flushed up to {flushed:?}");
+}
+
+#[test]
 fn a_clean_close_loses_nothing() {
     let mut f = Fixture::new();
     f.op(NOW, write("A", ZIP_A, at(NOW), b"one"));

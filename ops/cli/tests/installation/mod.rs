@@ -1,4 +1,5 @@
 //! A small installation for tests of commands, and listings to fill it with.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
