@@ -57,7 +57,8 @@ pub(super) async fn propose(node: &Arc<Node>, body: Bytes) -> Result<Proposed, R
         return Err(Refusal::BadRequest { reason });
     }
     let shard = shard_of(node, request.shard)?;
-    if node.is_read_only() {
+    // Of another leader's disk this node knows nothing: then the caller is sent there.
+    if node.is_read_only() && shard.group().is_leader() {
         return Err(Refusal::DiskFull { shard: request.shard });
     }
     let ops = body.slice_ref(request.ops);
