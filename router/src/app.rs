@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::nodes::{Directory, Leaders, follow::follow};
 use crate::read::cache::Cache;
 use crate::read::places::Places;
-use crate::write::edge::Edge;
+use crate::write::edge::{Edge, Rules};
 use crate::write::trainer::Trainer;
 
 /// What all requests share.
@@ -57,7 +57,7 @@ pub(crate) struct App {
 impl App {
     /// Starts to follow the map.
     pub(crate) fn start(config: Config, clock: Clock) -> Result<Arc<App>, RouterError> {
-        let Config { nodes, limits, fields, .. } = config;
+        let Config { nodes, limits, fields, ordering, .. } = config;
         let parser = Parser::try_new(fields)?;
         let metrics = Arc::new(Metrics::default());
         let directory = Arc::new(Directory::new(&nodes));
@@ -65,8 +65,8 @@ impl App {
         let dictionaries = Arc::new(Dictionaries::new(leaders.clone()));
         let trainer = Trainer::new(leaders.clone());
         let cpu = Cpu::new();
-        let edge =
-            Edge::new(parser, dictionaries.clone(), trainer, cpu.clone(), limits.sent_ahead_ms_max);
+        let rules = Rules { ordering, sent_ahead_ms_max: limits.sent_ahead_ms_max };
+        let edge = Edge::new(parser, dictionaries.clone(), trainer, cpu.clone(), rules);
         let shards = Arc::new(Shards::new(leaders, &limits, &metrics));
         let stop = CancellationToken::new();
         tokio::spawn(follow(directory.clone(), stop.clone()));

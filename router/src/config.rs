@@ -16,6 +16,9 @@ pub struct Config {
     /// Storage nodes to start from, as `host:port`; the map names the others
     #[arg(long, env = "PLATBOOK_ROUTER_NODES", value_delimiter = ',', required = true)]
     pub nodes: Vec<String>,
+    /// What orders the messages about a listing; the same for all routers of a cluster, for ever
+    #[arg(long, env = "PLATBOOK_ORDERING", value_enum, default_value_t = Ordering::Clocked)]
+    pub ordering: Ordering,
     /// Listen on an address that is not loopback although there is no TLS yet
     #[arg(long, env = "PLATBOOK_ROUTER_INSECURE")]
     pub insecure: bool,
@@ -32,11 +35,24 @@ impl Default for Config {
         Config {
             listen: default::listen(),
             nodes: Vec::new(),
+            ordering: Ordering::Clocked,
             insecure: false,
             fields: FieldMap::default(),
             limits: Limits::default(),
         }
     }
+}
+
+/// What orders the messages about a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Ordering {
+    /// The operator's clock and the queue's; a message with a sequence is refused.
+    #[default]
+    Clocked,
+    /// The sequence that the operator gives every message; one without it is refused.
+    Sequenced,
 }
 
 /// Every limit of the router. Durations are milliseconds, sizes bytes.

@@ -50,6 +50,7 @@ pub(crate) async fn post(
         }
     };
     let times = times(&app, &headers)?;
+    app.edge.check_sent(times)?;
     let mut reader =
         BodyReader::try_new(&app, &headers, body, app.limits.body_bytes_max, deadline)?;
     let mut request = Request::new(app, Plan { hold, times, deadline });

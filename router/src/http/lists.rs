@@ -30,6 +30,8 @@ use crate::write::edge::Times;
 use crate::write::lines::{Line, Lines};
 use crate::write::notes::{Note, note};
 
+/// Attribute of a message that has the place in the operator's sequence.
+const SEQUENCE: &str = "sequence";
 /// Entries of a page without `limit`.
 const LIMIT: usize = 100;
 /// Greatest `limit`.
@@ -220,7 +222,10 @@ pub(crate) async fn retry(
     let leaders = app.shards.leaders();
     let found = find_quarantined(leaders, &map, &message_id, deadline).await?;
     let record = found.ok_or_else(|| not_quarantined(&message_id))?;
-    let times = Times { sent: record.sent, now: app.clock.now() };
+    let sequence = record.attributes.iter().find(|(name, _)| name == SEQUENCE);
+    let sequence = sequence.filter(|_| app.edge.is_sequenced());
+    let sequence = sequence.and_then(|(_, text)| text.trim().parse().ok());
+    let times = Times { sent: record.sent, sequence, now: app.clock.now() };
     let lines = vec![Line::Text { number: 1, bytes: record.body.into() }];
     let mut outcomes = app.edge.lines(lines, times).await?;
     let prepared = match outcomes.pop() {

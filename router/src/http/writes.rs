@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use platbook_protocol::Revision;
 use platbook_protocol::coordination::Verdict;
-use platbook_protocol::listing::{Clocks, Prepared};
+use platbook_protocol::listing::Prepared;
 use platbook_protocol::problem::{Code, Outcome};
 use serde_json::{Map, json};
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ use crate::write::{Delivery, Ending};
 
 /// Header with the time at which the client first tried, in milliseconds.
 pub(crate) const SENT: &str = "platbook-sent";
+/// Header with the place in the operator's sequence, where that is the order.
+pub(crate) const SEQUENCE: &str = "platbook-sequence";
 /// What a client is told to wait when a newer write is half done.
 const BUSY_RETRY_AFTER_MS: u32 = 1_000;
 
@@ -37,11 +39,12 @@ pub(crate) async fn put(
     let deadline = params::deadline(&headers, &app.limits)?;
     let id = params::listing_id(&id)?;
     let if_match = params::if_match(&headers)?;
-    let times = times(&app, &headers)?;
+    app.edge.check_condition(if_match)?;
+    let clocks = app.edge.clocks(times(&app, &headers)?)?;
     let reader = BodyReader::try_new(&app, &headers, body, app.limits.listing_bytes_max, deadline)
         .map_err(as_listing)?;
     let (bytes, room) = reader.whole().await.map_err(as_listing)?;
-    let prepared = app.edge.listing(id, bytes, times.sent).await?;
+    let prepared = app.edge.listing(id, bytes, clocks).await?;
     drop(room);
     conclude(&app, Delivery { prepared, if_match, hold: true }, deadline).await
 }
@@ -55,18 +58,17 @@ pub(crate) async fn delete(
     let deadline = params::deadline(&headers, &app.limits)?;
     let id = params::listing_id(&id)?;
     let if_match = params::if_match(&headers)?;
-    let times = times(&app, &headers)?;
-    let prepared = Prepared::delete(id, Clocks::two(times.sent));
+    app.edge.check_condition(if_match)?;
+    let prepared = Prepared::delete(id, app.edge.clocks(times(&app, &headers)?)?);
     conclude(&app, Delivery { prepared, if_match, hold: true }, deadline).await
 }
 
-/// `Platbook-Sent`, checked, or the router's clock.
+/// `Platbook-Sent` or the router's clock, and `Platbook-Sequence`.
 pub(crate) fn times(app: &App, headers: &HeaderMap) -> Result<Times, ApiError> {
     let now = app.clock.now();
     let sent = params::number(headers, SENT)?.map_or(now, platbook_protocol::TimeMs);
-    let times = Times { sent, now };
-    app.edge.check_sent(times)?;
-    Ok(times)
+    let sequence = params::number(headers, SEQUENCE)?;
+    Ok(Times { sent, sequence, now })
 }
 
 /// Carries messages through in a task of their own: a client that hangs up in the middle leaves

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use platbook_protocol::frame::{Compressor, Dictionary};
-use platbook_protocol::listing::{Clocks, ListingError, Parsed, Parser, Prepared};
+use platbook_protocol::listing::{Clocks, ListingError, Order, Parsed, Parser, Prepared};
 use platbook_protocol::problem::Code;
-use platbook_protocol::{ListingId, TimeMs};
+use platbook_protocol::{ListingId, Revision, TimeMs};
 
 use super::lines::Line;
 use super::trainer::Trainer;
+use crate::config::Ordering;
 use crate::cpu::{Cpu, WorkLost};
 use crate::dictionaries::Dictionaries;
 use crate::http::problem::ApiError;
@@ -34,41 +35,70 @@ struct Worker {
     trainer: Arc<Trainer>,
     /// Compressors at rest; all of one dictionary, or on their way out.
     compressors: Mutex<Vec<Compressor>>,
-    sent_ahead_ms_max: u64,
+    rules: Rules,
+}
+
+/// What a message must be like to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// What orders messages.
+    pub(crate) ordering: Ordering,
+    /// How far `sent` may lie ahead of the router's clock.
+    pub(crate) sent_ahead_ms_max: u64,
 }
 
 /// A message, or why it is none.
 pub(crate) type Outcome = (u64, Result<Prepared, ApiError>);
 
-/// When lines without `sent` count as sent, and what is too far ahead.
+/// What orders messages that don't say it themselves, and what is too far ahead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// `Platbook-Sent`, or the router's clock.
     pub(crate) sent: TimeMs,
+    /// `Platbook-Sequence`.
+    pub(crate) sequence: Option<u64>,
     /// The router's clock.
     pub(crate) now: TimeMs,
 }
 
 impl Edge {
-    /// Reads with `parser`; a `sent` further ahead than `sent_ahead_ms_max` is refused.
+    /// Reads with `parser` what keeps to `rules`.
     pub(crate) fn new(
         parser: Parser,
         dictionaries: Arc<Dictionaries>,
         trainer: Arc<Trainer>,
         cpu: Cpu,
-        sent_ahead_ms_max: u64,
+        rules: Rules,
     ) -> Edge {
         let compressors = Mutex::default();
-        Edge {
-            worker: Arc::new(Worker { parser, trainer, compressors, sent_ahead_ms_max }),
-            dictionaries,
-            cpu,
-        }
+        Edge { worker: Arc::new(Worker { parser, trainer, compressors, rules }), dictionaries, cpu }
     }
 
-    /// Refuses a `sent` that is too far ahead.
+    /// What orders a message that does not say it itself. Refuses a `sent` that is too far ahead.
+    pub(crate) fn clocks(&self, times: Times) -> Result<Clocks, ApiError> {
+        self.worker.clocks(Order::default(), times)
+    }
+
+    /// Refuses a `sent` that is too far ahead, before a body is read.
     pub(crate) fn check_sent(&self, times: Times) -> Result<(), ApiError> {
         self.worker.check_sent(times.sent, times.now)
+    }
+
+    /// Whether the operator's sequence is the order.
+    pub(crate) fn is_sequenced(&self) -> bool {
+        self.worker.rules.ordering == Ordering::Sequenced
+    }
+
+    /// Refuses a condition where it cannot be had: the router would have to make up a place in the
+    /// operator's sequence.
+    pub(crate) fn check_condition(&self, if_match: Option<Revision>) -> Result<(), ApiError> {
+        match (self.worker.rules.ordering, if_match) {
+            (Ordering::Clocked, _) | (Ordering::Sequenced, None) => Ok(()),
+            (Ordering::Sequenced, Some(_)) => {
+                let detail = "If-Match: the order is the operator's sequence, which has no gaps";
+                Err(ApiError::new(Code::BadHeader, detail))
+            }
+        }
     }
 
     /// Prepares the listing in a request about `id`.
@@ -76,12 +106,12 @@ impl Edge {
         &self,
         id: ListingId,
         body: Bytes,
-        sent: TimeMs,
+        clocks: Clocks,
     ) -> Result<Prepared, ApiError> {
         let dictionary = self.dictionaries.newest();
         let small = body.len() <= INLINE_BYTES_MAX;
         let worker = self.worker.clone();
-        let work = move || worker.listing(&id, &body, sent, dictionary.as_deref());
+        let work = move || worker.listing(&id, &body, clocks, dictionary.as_deref());
         if small { work() } else { self.cpu.run(work).await.map_err(lost)? }
     }
 
@@ -110,13 +140,13 @@ impl Worker {
         &self,
         id: &ListingId,
         body: &[u8],
-        sent: TimeMs,
+        clocks: Clocks,
         dictionary: Option<&Dictionary>,
     ) -> Result<Prepared, ApiError> {
         let listing = self.parser.listing(body, id).map_err(refused)?;
         self.trainer.offer(&listing.body);
         self.with_compressor(dictionary, |compressor| {
-            Prepared::upsert(listing, Clocks::two(sent), compressor).map_err(refused)
+            Prepared::upsert(listing, clocks, compressor).map_err(refused)
         })?
     }
 
@@ -158,15 +188,10 @@ impl Worker {
         match self.parser.message(bytes).map_err(refused)? {
             Parsed::Upsert(listing) => {
                 self.trainer.offer(&listing.body);
-                let sent = listing.sent.unwrap_or(times.sent);
-                self.check_sent(sent, times.now)?;
-                Prepared::upsert(listing, Clocks::two(sent), compressor).map_err(refused)
+                let clocks = self.clocks(listing.order, times)?;
+                Prepared::upsert(listing, clocks, compressor).map_err(refused)
             }
-            Parsed::Delete { id, sent } => {
-                let sent = sent.unwrap_or(times.sent);
-                self.check_sent(sent, times.now)?;
-                Ok(Prepared::delete(id, Clocks::two(sent)))
-            }
+            Parsed::Delete { id, order } => Ok(Prepared::delete(id, self.clocks(order, times)?)),
             Parsed::Pointer { bucket, key } => {
                 let detail = format!("s3://{bucket}/{key}: pointers are followed by `ingest` only");
                 Err(ApiError::new(Code::PointerMissing, detail))
@@ -174,8 +199,23 @@ impl Worker {
         }
     }
 
+    fn clocks(&self, order: Order, times: Times) -> Result<Clocks, ApiError> {
+        let sent = order.sent.unwrap_or(times.sent);
+        self.check_sent(sent, times.now)?;
+        match (self.rules.ordering, order.sequence.or(times.sequence)) {
+            (Ordering::Sequenced, sequence) => Clocks::sequenced(sent, sequence).map_err(refused),
+            (Ordering::Clocked, None) => Ok(Clocks::two(sent)),
+            // To ignore it would give another order than the sender counts on.
+            (Ordering::Clocked, Some(sequence)) => Err(refused(ListingError::BadField {
+                field: "/sequence".to_string(),
+                found: sequence.to_string(),
+                expected: "none, because the order is the two clocks,",
+            })),
+        }
+    }
+
     fn check_sent(&self, sent: TimeMs, now: TimeMs) -> Result<(), ApiError> {
-        let limit = self.sent_ahead_ms_max;
+        let limit = self.rules.sent_ahead_ms_max;
         if sent.0 <= now.0.saturating_add(limit) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use platbook_protocol::rpc::Refusal;
 use platbook_protocol::{NodeId, ShardId};
+use platbook_router::Config;
 use platbook_router::config::Limits;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -159,7 +160,7 @@ async fn without_nodes_the_router_lives_but_is_not_ready() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let client = router(vec![nobody], Limits::default(), stop.clone()).await;
+    let client = router(Config { nodes: vec![nobody], ..Config::default() }, stop.clone()).await;
     assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
     assert_eq!(client.get("/readyz").await.problem(), (503, "not_ready".to_string()));
     let read = client.ask(Method::GET, "/v1/zips/94110/listings", &[SOON], "").await;
@@ -174,7 +175,7 @@ async fn what_is_under_way_is_answered_before_the_router_stops() {
     let stop = CancellationToken::new();
     let cluster = Cluster::start().await;
     let address = cluster.shared().state.map.nodes[0].address.clone();
-    let client = router(vec![address], Limits::default(), stop.clone()).await;
+    let client = router(Config { nodes: vec![address], ..Config::default() }, stop.clone()).await;
     client.put("a", "94110", 1, 1_000).await;
     cluster.fail("propose", [Fault::Hang]);
     let before = cluster.calls("propose");

@@ -70,6 +70,11 @@ impl Cluster {
 
     /// So many nodes and a router with these limits.
     pub(crate) async fn with(nodes: usize, limits: Limits) -> Cluster {
+        Cluster::configured(nodes, Config { limits, ..Config::default() }).await
+    }
+
+    /// So many nodes and a router that is told this.
+    pub(crate) async fn configured(nodes: usize, config: Config) -> Cluster {
         let mut listeners = Vec::new();
         for _ in 0..nodes {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
@@ -86,7 +91,7 @@ impl Cluster {
         for (i, listener) in listeners.into_iter().enumerate() {
             tokio::spawn(serve(listener, NodeId(i as u64 + 1), shared.clone(), stop.clone()));
         }
-        let client = router(addresses, limits, stop.clone()).await;
+        let client = router(Config { nodes: addresses, ..config }, stop.clone()).await;
         Cluster { shared, stop, client }
     }
 
@@ -111,10 +116,10 @@ impl Drop for Cluster {
     }
 }
 
-/// Starts a router before these nodes.
-pub(crate) async fn router(nodes: Vec<String>, limits: Limits, stop: CancellationToken) -> Client {
+/// Starts a router before nodes.
+pub(crate) async fn router(config: Config, stop: CancellationToken) -> Client {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let config = Config { listen, nodes, limits, ..Config::default() };
+    let config = Config { listen, ..config };
     let server = Server::bind(config, Clock::system()).await.expect("a free port");
     let address = server.address();
     tokio::spawn(server.serve(stop));

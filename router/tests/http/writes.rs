@@ -3,7 +3,8 @@
 use http::{Method, StatusCode};
 use platbook_protocol::frame::FrameHead;
 use platbook_protocol::{Revision, TimeMs, Zip};
-use platbook_router::Clock;
+use platbook_router::config::Ordering;
+use platbook_router::{Clock, Config};
 use serde_json::json;
 
 use crate::client::listing;
@@ -290,4 +291,47 @@ async fn the_first_listings_train_a_dictionary_that_later_ones_are_compressed_wi
     }
     assert_eq!(client.ids("94111").await.len() as u64, written);
     assert_eq!(client.ids("94110").await.len(), 2_000);
+}
+
+#[tokio::test]
+async fn where_a_sequence_is_the_order_both_clocks_are_only_told() {
+    let config = Config { ordering: Ordering::Sequenced, ..Config::default() };
+    let cluster = Cluster::configured(1, config).await;
+    let client = &cluster.client;
+    let upsert = |price, modified, sent: u64, sequence: u64| {
+        let listing = listing("a", "94110", price, modified);
+        let order = format!(r#""sent":{sent},"sequence":{sequence}"#);
+        format!(r#"{{"op":"upsert",{order},"listing":{listing}}}"#)
+    };
+    let delete = |sent: u64, sequence: u64| {
+        format!(r#"{{"op":"delete","id":"a","sent":{sent},"sequence":{sequence}}}"#)
+    };
+    let post = async |line: String| client.ask(Method::POST, BULK, &[], &line).await.json();
+    assert_eq!(post(upsert(5, 1_000, 1_000, 5)).await["applied"], 1);
+    // Newer by both clocks, earlier in the sequence.
+    assert_eq!(post(upsert(4, 9_000, 9_000, 4)).await["stale"], 1);
+    assert_eq!(post(delete(9_500, 3)).await["stale"], 1);
+    assert_eq!(client.get("/v1/listings/a").await.json()["ListPrice"], 5);
+    // Older by both clocks, later in the sequence: and nothing to be suspicious about.
+    assert_eq!(post(delete(500, 6)).await["applied"], 1);
+    assert_eq!(post(upsert(7, 100, 100, 7)).await["applied"], 1);
+    assert_eq!(client.get("/v1/listings/a").await.json()["ListPrice"], 7);
+
+    let unordered = post(format!(r#"{{"op":"delete","id":"a","sent":{}}}"#, 9_999)).await;
+    assert_eq!(unordered["rejected"][0]["code"], "no_sequence", "{unordered}");
+    let path = "/v1/listings/a";
+    let body = listing("a", "94110", 8, 50);
+    let put = async |headers: &[(&str, &str)]| client.ask(Method::PUT, path, headers, &body).await;
+    assert_eq!(put(&[]).await.problem(), (400, "no_sequence".to_string()));
+    let condition = [("if-match", "\"1\""), ("platbook-sequence", "8")];
+    assert_eq!(put(&condition).await.problem(), (400, "bad_header".to_string()));
+    assert_eq!(put(&condition[1..]).await.json()["outcome"], "applied");
+}
+
+#[tokio::test]
+async fn a_sequence_is_refused_where_the_clocks_are_the_order() {
+    let cluster = Cluster::start().await;
+    let line = r#"{"op":"delete","id":"a","sent":1000,"sequence":7}"#;
+    let answer = cluster.client.ask(Method::POST, BULK, &[], line).await.json();
+    assert_eq!(answer["rejected"][0]["code"], "bad_field", "{answer}");
 }

@@ -29,6 +29,7 @@ const SNS_MESSAGE: usize = OP + 5;
 const POINTER_CLASS: usize = OP + 6;
 const POINTER_BUCKET: usize = OP + 7;
 const POINTER_KEY: usize = OP + 8;
+const SEQUENCE: usize = OP + 9;
 
 /// One message, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ pub enum Parsed<'a> {
     Delete {
         /// The listing.
         id: ListingId,
-        /// The member `sent`, which a line of a bulk request may have.
-        sent: Option<TimeMs>,
+        /// What orders it, where the line of a bulk request says so.
+        order: Order,
     },
     /// The message itself lies in S3: fetch it and parse that instead.
     Pointer {
@@ -49,6 +50,15 @@ pub enum Parsed<'a> {
         /// S3 key.
         key: String,
     },
+}
+
+/// The members `sent` and `sequence` of a line of a bulk request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// When the queue took the message.
+    pub sent: Option<TimeMs>,
+    /// Its place in the operator's sequence.
+    pub sequence: Option<u64>,
 }
 
 /// One listing, taken apart: all that is ever read from its JSON.
@@ -60,8 +70,8 @@ pub struct Listing<'a> {
     pub zip: Zip,
     /// The operator's clock; `None` where the listing has no usable one.
     pub modified: Option<TimeMs>,
-    /// The member `sent` beside it, which a line of a bulk request may have.
-    pub sent: Option<TimeMs>,
+    /// What orders it, where the line of a bulk request says so beside it.
+    pub order: Order,
     /// Over ZIP, raw modified and body.
     pub digest: Digest,
     /// Encoded [`super::Summary`].
@@ -75,7 +85,7 @@ impl Parsed<'_> {
     pub fn into_owned(self) -> Parsed<'static> {
         match self {
             Parsed::Upsert(listing) => Parsed::Upsert(listing.into_owned()),
-            Parsed::Delete { id, sent } => Parsed::Delete { id, sent },
+            Parsed::Delete { id, order } => Parsed::Delete { id, order },
             Parsed::Pointer { bucket, key } => Parsed::Pointer { bucket, key },
         }
     }
@@ -107,11 +117,12 @@ impl Parser {
         let mut plan = Plan::empty();
         fields.add_to(&mut plan, None, BARE)?;
         fields.add_to(&mut plan, Some("listing"), ENVELOPED)?;
-        let envelope: [(usize, &[&str]); 9] = [
+        let envelope: [(usize, &[&str]); 10] = [
             (OP, &["op"]),
             (LISTING, &["listing"]),
             (ID, &["id"]),
             (SENT, &["sent"]),
+            (SEQUENCE, &["sequence"]),
             (SNS_TYPE, &["Type"]),
             (SNS_MESSAGE, &["Message"]),
             (POINTER_CLASS, &["0"]),
@@ -182,7 +193,8 @@ impl Parser {
             };
         }
         let key = found.get(BARE + Field::Id as usize);
-        let named = usize::from(found.get(SENT).is_some()) + 1;
+        let is_there = |slot| usize::from(found.get(slot).is_some());
+        let named = is_there(SENT) + is_there(SEQUENCE) + 1;
         let is_key_only = key.is_some() && self.fields.id_is_direct();
         if scanned.members == named && (found.get(ID).is_some() || is_key_only) {
             return self.delete(found);
@@ -196,7 +208,7 @@ impl Parser {
             (None, Some(key)) => id_of(Some(key), &self.fields.id)?,
             (id, _) => id_of(id, "/id")?,
         };
-        Ok(Parsed::Delete { id, sent: sent(found)? })
+        Ok(Parsed::Delete { id, order: order(found)? })
     }
 
     fn enveloped<'a>(&self, scanned: Scanned<'a>) -> Result<Listing<'a>, ListingError> {
@@ -207,7 +219,7 @@ impl Parser {
         check_size("listing", value.raw.len(), LISTING_BYTES_MAX)?;
         let fields = Fields { found: &scanned.found, base: ENVELOPED };
         let id = id_of(fields.get(Field::Id), &format!("/listing{}", self.fields.id))?;
-        let sent = sent(&scanned.found)?;
+        let order = order(&scanned.found)?;
         let range = value.minified();
         let body = match scanned.minified {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
@@ -217,7 +229,7 @@ impl Parser {
                 Cow::Owned(bytes)
             }
         };
-        Ok(take_apart(&fields, id, sent, body))
+        Ok(take_apart(&fields, id, order, body))
     }
 }
 
@@ -228,18 +240,18 @@ fn bare<'a>(raw: &[u8], scanned: Scanned<'a>, id: ListingId) -> Result<Listing<'
         return Err(JsonError { offset, problem: JsonProblem::TooDeep }.into());
     }
     let fields = Fields { found: &scanned.found, base: BARE };
-    Ok(take_apart(&fields, id, None, scanned.minified))
+    Ok(take_apart(&fields, id, Order::default(), scanned.minified))
 }
 
 fn take_apart<'a>(
     fields: &Fields<'_, '_>,
     id: ListingId,
-    sent: Option<TimeMs>,
+    order: Order,
     body: Cow<'a, [u8]>,
 ) -> Listing<'a> {
     let zip = fields.zip();
     let digest = digest::digest(&zip, fields.raw_modified(), &body);
-    Listing { id, zip, modified: fields.modified(), sent, digest, summary: fields.summary(), body }
+    Listing { id, zip, modified: fields.modified(), order, digest, summary: fields.summary(), body }
 }
 
 /// The text inside an SNS envelope. A message that says what it is by `op` or has a listing's id
@@ -275,12 +287,15 @@ fn pointer(raw: &[u8], scanned: &Scanned<'_>) -> Result<Parsed<'static>, Listing
     Ok(Parsed::Pointer { bucket, key })
 }
 
-fn sent(found: &Found<'_>) -> Result<Option<TimeMs>, ListingError> {
-    let Some(value) = found.get(SENT).filter(|value| !value.is_null()) else { return Ok(None) };
-    match value.raw.parse() {
-        Ok(ms) => Ok(Some(TimeMs(ms))),
-        Err(_) => Err(bad_field("/sent", value, "a whole number of milliseconds")),
-    }
+fn order(found: &Found<'_>) -> Result<Order, ListingError> {
+    let number = |slot, field, wanted| match found.get(slot).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => value.raw.parse().map(Some).map_err(|_| bad_field(field, value, wanted)),
+    };
+    Ok(Order {
+        sent: number(SENT, "/sent", "a whole number of milliseconds")?.map(TimeMs),
+        sequence: number(SEQUENCE, "/sequence", "a whole number")?,
+    })
 }
 
 fn not_an_object(raw: &[u8]) -> ListingError {
@@ -349,7 +364,7 @@ mod tests {
 
     #[test]
     fn only_an_object_of_nothing_but_an_id_is_a_delete() {
-        for (raw, expected_sent) in [
+        for (raw, sent) in [
             (r#"{"op":"delete","id":"A"}"#, None),
             (r#"{"op":"delete","id":"A","sent":5,"why":"sold"}"#, Some(TimeMs(5))),
             (r#"{"op":"delete","ListingKey":"A"}"#, None),
@@ -358,11 +373,14 @@ mod tests {
             (r#"{"ListingKey":"A"}"#, None),
             (r#"{"Type":"Notification","Message":"{\"id\":\"A\"}"}"#, None),
         ] {
-            let id = ListingId::try_new("A").unwrap();
-            assert_eq!(parse(raw), Ok(Parsed::Delete { id, sent: expected_sent }), "{raw}");
+            let (id, order) = (ListingId::try_new("A").unwrap(), Order { sent, sequence: None });
+            assert_eq!(parse(raw), Ok(Parsed::Delete { id, order }), "{raw}");
         }
         assert_eq!(upsert(r#"{"ListingKey":"A","id":"A"}"#).zip, Zip::Unknown);
-        assert_eq!(upsert(r#"{"ListingKey":"A","Type":"Notification","Message":"m"}"#).sent, None);
+        assert_eq!(
+            upsert(r#"{"ListingKey":"A","Type":"Notification","Message":"m"}"#).order,
+            Order::default()
+        );
         let nested = FieldMap { id: "/Keys/Listing".to_string(), ..FieldMap::default() };
         let parser = Parser::try_new(nested).unwrap();
         let found = parser.message(br#"{"Keys":{"Listing":"A"}}"#);
@@ -371,9 +389,10 @@ mod tests {
 
     #[test]
     fn sent_stands_beside_the_listing_and_not_in_it() {
-        let raw = format!(r#"{{"op":"upsert","sent":123,"listing":{LISTING}}}"#);
-        assert_eq!(upsert(&raw).sent, Some(TimeMs(123)));
-        assert_eq!(upsert(r#"{"ListingKey":"A","ListPrice":1,"sent":5}"#).sent, None);
+        let raw = format!(r#"{{"op":"upsert","sent":123,"sequence":4,"listing":{LISTING}}}"#);
+        assert_eq!(upsert(&raw).order, Order { sent: Some(TimeMs(123)), sequence: Some(4) });
+        let raw = r#"{"ListingKey":"A","ListPrice":1,"sent":5}"#;
+        assert_eq!(upsert(raw).order, Order::default());
         for bad in ["\"5\"", "-1", "1.5", "{}", "99999999999999999999"] {
             let raw = format!(r#"{{"op":"delete","id":"A","sent":{bad}}}"#);
             assert_eq!(refusal(&raw).0, Code::BadField, "{bad}");
