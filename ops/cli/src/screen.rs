@@ -24,13 +24,19 @@ impl Screen {
         self.print(&format!("{text}\n"), false);
     }
 
-    /// How far it is.
+    /// How far it is; `all` is 0 where nobody knows how much there is.
     pub(crate) fn progress(&mut self, done: u64, all: u64, text: &str) {
-        if self.is_terminal {
-            self.print(&format!("{} {text}", bar(done, all)), true);
-        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+        let is_due = self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY);
+        if !self.is_terminal && is_due {
             self.last_line = Some(Instant::now());
-            self.print(&format!("{done} of {all}: {text}\n"), false);
+        }
+        match (self.is_terminal, all) {
+            // Nobody knows how much there is.
+            (true, 0) => self.print(text, true),
+            (true, _) => self.print(&format!("{} {text}", bar(done, all)), true),
+            (false, _) if !is_due => {}
+            (false, 0) => self.print(&format!("{text}\n"), false),
+            (false, _) => self.print(&format!("{done} of {all}: {text}\n"), false),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The bytes on disk, computed by another program from `docs/on-disk-log.md`.
+//! The bytes on disk, computed by another program from `docs/on-disk.md`.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
