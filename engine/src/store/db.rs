@@ -17,8 +17,8 @@ use rocksdb::{
 use super::config::StoreConfig;
 use crate::error::StoreError;
 
-/// Largest memtable, however much memory there is: what is not flushed is replayed from the log after
-/// a crash, and a replica that still replays serves nothing, also if it is elected.
+/// Largest memtable, however much memory there is: what is not flushed is replayed from the log
+/// after a crash, and a replica that still replays serves nothing, also if it is elected.
 pub(super) const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// Memtables that share the memory budget: one takes writes while others are flushed.
 const MEMTABLES: usize = 4;

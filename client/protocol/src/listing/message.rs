@@ -8,7 +8,7 @@ use super::extract::{
 use super::minify::{JsonError, JsonProblem};
 use super::plan::Plan;
 use super::scan::{Found, Scanned, scan};
-use super::{LISTING_BYTES_MAX, ListingError, MESSAGE_BYTES_MAX, digest};
+use super::{LISTING_BYTES_MAX, ListingError, MESSAGE_BYTES_MAX, Order, digest};
 use crate::{Digest, ListingId, TimeMs, Zip};
 
 const POINTER_CLASSES: [&str; 2] = [
@@ -50,15 +50,6 @@ pub enum Parsed<'a> {
         /// S3 key.
         key: String,
     },
-}
-
-/// The members `sent` and `sequence` of a line of a bulk request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
-    /// When the queue took the message.
-    pub sent: Option<TimeMs>,
-    /// Its place in the operator's sequence.
-    pub sequence: Option<u64>,
 }
 
 /// One listing, taken apart: all that is ever read from its JSON.

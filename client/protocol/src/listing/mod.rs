@@ -24,9 +24,9 @@ mod time;
 pub use error::ListingError;
 pub use extract::{FieldMap, FieldMapError};
 pub use filter::Matcher;
-pub use message::{Listing, Order, Parsed, Parser};
+pub use message::{Listing, Parsed, Parser};
 pub use minify::{JsonError, JsonProblem, minify};
-pub use prepared::{Clocks, Prepared, PreparedBody};
+pub use prepared::{Clocks, Order, Prepared, PreparedBody};
 pub use summary::Summary;
 
 /// Largest listing, as sent, in bytes.

@@ -8,6 +8,15 @@ use crate::op::Body;
 use crate::register::{Message, Upsert, Version};
 use crate::{ListingId, TimeMs};
 
+/// The members `sent` and `sequence` of a line of a bulk request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// When the queue took the message.
+    pub sent: Option<TimeMs>,
+    /// Its place in the operator's sequence.
+    pub sequence: Option<u64>,
+}
+
 /// What orders one message, beside what its listing says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
