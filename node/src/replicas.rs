@@ -146,8 +146,8 @@ async fn give_up(node: &Arc<Node>, shard: &Shard) {
     }
 }
 
-/// Purges the logs of the groups that keep the log above its size: up to what is applied and
-/// flushed, since the rest is needed to start again.
+/// Purges the logs of the groups that keep the log above its size, and the effects of what is
+/// purged: up to what is applied and flushed, since the rest is needed to start again.
 pub(crate) async fn purge(node: &Node, held_back: &[HeldBack]) {
     for held in held_back {
         let Some(shard) = node.shards().get(held.shard) else { continue };
@@ -165,6 +165,14 @@ pub(crate) async fn purge(node: &Node, held_back: &[HeldBack]) {
         let to = flushed.min(held.purge_to.1);
         if let Err(error) = shard.group().purge(to).await {
             warn!(shard = %held.shard, %error, "log not purged");
+            continue;
+        }
+        // What an entry changed is of no use without the entry, which has the bodies.
+        let store = shard.store().clone();
+        match tokio::task::spawn_blocking(move || store.trim_effects(to + 1)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(shard = %held.shard, %error, "effects not trimmed"),
+            Err(_) => return,
         }
     }
 }

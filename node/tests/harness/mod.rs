@@ -10,6 +10,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use platbook_engine::store::Inspection;
 use platbook_node::NodeConfig;
 use platbook_protocol::codec;
 use platbook_protocol::map::Map;
@@ -91,6 +92,7 @@ impl Cluster {
             "rejoin": rejoin,
             "memory-max": 256 << 20,
             "log-segment-bytes": 4 << 20,
+            "log-bytes-max": 16 << 20,
             "disk-free-percent-min": 0,
         });
         let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
@@ -105,6 +107,13 @@ impl Cluster {
 
     fn path(&self, id: NodeId) -> PathBuf {
         self.dir.path().join(format!("node-{id}"))
+    }
+
+    /// Entries of which a stopped node's store still knows what they changed.
+    pub(crate) fn effects(&self, id: NodeId) -> u64 {
+        let store = Inspection::open(&self.path(id).join("db")).expect("a stopped node's store");
+        let totals = store.totals().expect("it can be read");
+        totals.get("effects").map_or(0, |effects| effects.keys)
     }
 
     pub(crate) fn wipe(&self, id: NodeId) {
