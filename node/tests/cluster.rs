@@ -45,7 +45,7 @@ async fn what_purged_entries_changed_is_forgotten_with_them() {
     }
     let mut kept = WRITES;
     for _ in 0..20 {
-        // A start looks at once how much log there is; what a run still flushes is seen by the next.
+        // A start looks at once how much log there is; what a run flushes is seen by the next.
         cluster.stop_all().await;
         kept = cluster.effects(NodeId(1));
         if kept <= WRITES / 2 {
