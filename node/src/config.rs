@@ -50,6 +50,11 @@ pub struct NodeConfig {
     #[arg(long, env = "PLATBOOK_LOG_BYTES_MAX", value_name = "BYTES")]
     #[serde(default)]
     pub log_bytes_max: Option<u64>,
+    /// How long the log is kept for followers and readers of changes, in hours; 0: for as long as
+    /// there is room
+    #[arg(long, env = "PLATBOOK_LOG_RETENTION_HOURS", value_name = "HOURS", default_value_t = 24)]
+    #[serde(default = "defaults::log_retention_hours")]
+    pub log_retention_hours: u32,
     /// Bytes of one log segment
     #[arg(long, env = "PLATBOOK_LOG_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = 64 << 20)]
@@ -185,6 +190,9 @@ impl NodeConfig {
 mod defaults {
     pub(super) fn shards() -> u32 {
         16
+    }
+    pub(super) fn log_retention_hours() -> u32 {
+        24
     }
     pub(super) fn log_segment_bytes() -> u64 {
         64 << 20

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use platbook_protocol::codec::PROTOCOL_VERSION;
 use platbook_protocol::map::{ClusterId, Map};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::sync::watch;
+
+use crate::objections::Kind;
 
 /// Header that names the cluster of the caller, in hexadecimal.
 pub(crate) const CLUSTER_HEADER: &str = "platbook-cluster";
@@ -70,22 +73,34 @@ impl Directory {
     }
 
     /// Why a request with these headers is not for us, if so.
-    pub(crate) fn objection(&self, headers: &http::HeaderMap) -> Option<String> {
+    pub(crate) fn objection(&self, path: &str, headers: &HeaderMap) -> Option<(Kind, String)> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let version = PROTOCOL_VERSION.to_string();
         match text(PROTOCOL_HEADER) {
             Some(found) if found == version => {}
             Some(found) => {
-                return Some(format!("caller speaks protocol {found}, this node {version}"));
+                let objection = format!("caller speaks protocol {found}, this node {version}");
+                return Some((Kind::Protocol, objection));
             }
-            None => return Some(format!("header {PROTOCOL_HEADER} is missing")),
+            None => {
+                return Some((Kind::Protocol, format!("header {PROTOCOL_HEADER} is missing")));
+            }
         }
-        match (text(CLUSTER_HEADER), self.cluster().map(|cluster| cluster.to_string())) {
-            (Some(found), Some(own)) if found != own => {
-                Some(format!("caller belongs to cluster {found}, this node to {own}"))
+        // Only members of a cluster have something to say to its replicas.
+        let is_raft = path.starts_with("/raft/");
+        let objection = match (text(CLUSTER_HEADER), self.cluster()) {
+            (Some(found), Some(own)) if found != own.to_string() => {
+                format!("caller belongs to cluster {found}, this node to {own}")
+            }
+            (None, Some(own)) if is_raft => {
+                format!("caller names no cluster, this node belongs to {own}")
+            }
+            (Some(_), Some(_)) if is_raft && text(NODE_HEADER) == Some(&self.own.to_string()) => {
+                format!("caller says it is node {}, which is this node", self.own)
             }
             // Before a cluster is formed anybody may tell us of one.
-            (Some(_) | None, _) => None,
-        }
+            (Some(_) | None, _) => return None,
+        };
+        Some((Kind::Cluster, objection))
     }
 }

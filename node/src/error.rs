@@ -44,6 +44,19 @@ pub enum NodeError {
         /// The node.
         node: NodeId,
     },
+    /// Peers would call somewhere else.
+    #[error(
+        "the cluster knows node {node} at {known}, this process was started at {own}: start it \
+         there (--listen or --advertise); two processes with one node's data must never run"
+    )]
+    Moved {
+        /// The node.
+        node: NodeId,
+        /// In the map.
+        known: String,
+        /// As configured.
+        own: String,
+    },
     /// An empty directory, but the cluster already exists.
     #[error(
         "node {peer} already belongs to cluster {cluster} and this data directory is empty: a \

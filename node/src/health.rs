@@ -29,6 +29,7 @@ const GIB: u64 = 1 << 30;
 #[derive(Clone, Default)]
 pub(crate) struct Health {
     read_only: Arc<AtomicBool>,
+    nobody_takes_over: Arc<AtomicBool>,
     draining: Arc<AtomicBool>,
     clock_offset_ms: Arc<AtomicI64>,
     leaderships_received: Arc<AtomicU64>,
@@ -37,6 +38,11 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn is_read_only(&self) -> bool {
         self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Whether this node kept leaderships although its disk is full: no other node would take them.
+    pub(crate) fn nobody_takes_over(&self) -> bool {
+        self.nobody_takes_over.load(Ordering::Relaxed)
     }
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
@@ -112,6 +118,14 @@ pub(crate) fn log_bytes_max(config: &NodeConfig, path: &Path) -> u64 {
     config.log_bytes_max.unwrap_or_else(tenth)
 }
 
+/// As configured; 0 hours: for as long as there is room.
+pub(crate) fn log_retention(config: &NodeConfig) -> Duration {
+    match config.log_retention_hours {
+        0 => Duration::MAX,
+        hours => Duration::from_secs(u64::from(hours) * 60 * 60),
+    }
+}
+
 /// Free and total bytes of the file system under `path`.
 fn disk_space(path: &Path) -> Option<(u64, u64)> {
     let found = nix::sys::statvfs::statvfs(path).ok()?;
@@ -154,9 +168,12 @@ async fn watch_disk(node: Arc<Node>) {
             (true, false) => info!(free, total, "disk has room again: this node takes writes"),
             (true, true) | (false, false) => {}
         }
+        let mut leads = false;
         if is {
             replicas::hand_all_over(&node, Instant::now() + LEADERSHIP_TIMEOUT).await;
+            leads = node.shards().all().iter().any(|shard| shard.group().is_leader());
         }
+        node.health().nobody_takes_over.store(leads, Ordering::Relaxed);
     }
 }
 
@@ -208,8 +225,8 @@ async fn trim(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(TRIM_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while node.shutdown().run_until_cancelled(ticks.tick()).await.is_some() {
-        let log = node.disk().log.clone();
-        let collected = tokio::task::spawn_blocking(move || log.collect()).await;
+        let (log, now) = (node.disk().log.clone(), node.clock().now());
+        let collected = tokio::task::spawn_blocking(move || log.collect(now)).await;
         let held_back = match collected {
             Ok(Ok(collected)) => collected.held_back,
             Ok(Err(error)) => {

@@ -9,6 +9,7 @@
 //! 5. `shard`: one shard as this node serves it; `replicas`: which of them live here.
 //! 6. `rpc`: what routers and nodes ask; `server`: the port.
 //! 7. `clock`, `health`: the wall clock; disk, log and clocks being watched.
+//! 8. `objections`: what callers are refused for, and how often that is said.
 //!
 //! This crate does not know HTTP's user side, JSON bodies or queues.
 
@@ -20,6 +21,7 @@ mod health;
 mod identity;
 mod metrics;
 mod node;
+mod objections;
 mod peer;
 mod raft;
 mod replicas;

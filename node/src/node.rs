@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::error::NodeError;
 use crate::health::{Health, Memory};
 use crate::identity::{DataDir, Identity};
+use crate::objections::Objections;
 use crate::peer::Peers;
 use crate::raft::{Groups, Timing};
 use crate::rpc::{Service, client};
@@ -46,7 +47,7 @@ pub(crate) struct Node {
     disk: OnceLock<Disk>,
     /// Members that still have to be told of the first map.
     invited: Mutex<BTreeSet<NodeId>>,
-    objected: Mutex<BTreeSet<String>>,
+    objections: Objections,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     broken: Mutex<Option<String>>,
@@ -108,7 +109,7 @@ impl Node {
             health: Health::default(),
             disk: OnceLock::new(),
             invited: Mutex::default(),
-            objected: Mutex::default(),
+            objections: Objections::default(),
             tasks: TaskTracker::new(),
             shutdown,
             broken: Mutex::default(),
@@ -116,15 +117,31 @@ impl Node {
             config,
         });
         match identity {
-            Some(identity) => node.open_disk(identity, true)?,
+            Some(identity) => {
+                node.check_address(&identity.first_map)?;
+                node.open_disk(identity, true)?;
+            }
             None => node.data.clear_unowned()?,
         }
         Ok(node)
     }
 
+    /// A copy of a node's data, started elsewhere, must not vote beside the original.
+    fn check_address(&self, map: &Map) -> Result<(), NodeError> {
+        let (node, own) = (self.config.node(), self.config.advertised());
+        match map.node(node).map(|known| known.address.clone()) {
+            Some(known) if known != own => Err(NodeError::Moved { node, known, own }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Opens log and store. Whoever had an identity must find its log.
     fn open_disk(&self, identity: Identity, expect_log: bool) -> Result<(), NodeError> {
         let path = self.data.log();
+        let gone = || NodeError::LogGone { node: self.config.node() };
+        if expect_log && !path.exists() {
+            return Err(gone());
+        }
         let files = OsFiles::try_new(&path).map_err(|source| NodeError::Io {
             what: "cannot open",
             path: path.clone(),
@@ -132,13 +149,14 @@ impl Node {
         })?;
         let files = Arc::new(files);
         if expect_log && SharedLog::is_empty_dir(&*files)? {
-            return Err(NodeError::LogGone { node: self.config.node() });
+            return Err(gone());
         }
         let config = LogConfig {
             identity: identity_hash(&identity),
             segment_bytes: self.config.log_segment_bytes.min(1 << 30) as u32,
             tail_bytes_max: self.memory.log_tail_bytes as usize,
             log_bytes_max: health::log_bytes_max(&self.config, self.data.path()),
+            retention: health::log_retention(&self.config),
             ..LogConfig::default()
         };
         let log = SharedLog::open(config, files)?;
@@ -201,6 +219,7 @@ impl Node {
 
     /// Adopts the map of a cluster that this node lost its disk of.
     pub(crate) fn come_back(&self, map: Map) -> Result<(), NodeError> {
+        self.check_address(&map)?;
         let fresh_from = map.next_replica;
         self.belong(map, fresh_from)
     }
@@ -302,15 +321,6 @@ impl Node {
         Err(last)
     }
 
-    /// Logs an objection once, however often the caller comes.
-    pub(crate) fn note_objection(&self, from: Option<NodeId>, objection: &str) {
-        let key = format!("{from:?} {objection}");
-        let mut known = self.objected.lock().expect("never poisoned");
-        if known.len() < 1024 && known.insert(key) {
-            warn!(?from, objection, "caller refused");
-        }
-    }
-
     /// Why this node should not be asked, if so.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.is_draining() {
@@ -320,11 +330,16 @@ impl Node {
             return Some("cluster is not formed".into());
         }
         let map = self.directory.map()?;
-        let own = self.config.node();
-        let wanted = map.shards.iter().filter(|s| self.runs_here(&map, s.id, own)).count();
+        let missing = self.replicas_missing();
+        if missing > 0 {
+            return Some(format!("{missing} replicas do not run"));
+        }
         let shards = self.shards.all();
-        if shards.len() < wanted {
-            return Some(format!("{} of {wanted} replicas run", shards.len()));
+        let standings: Vec<_> = shards.iter().map(|s| (s.id(), s.group().standing())).collect();
+        if let Some((id, fault)) =
+            standings.iter().find_map(|(id, s)| Some((id, s.fault.as_ref()?)))
+        {
+            return Some(format!("shard {id} is fenced: {fault}"));
         }
         if !self.reaches_majority(&map) {
             return Some("most other nodes are out of reach".into());
@@ -333,10 +348,16 @@ impl Node {
         if system.is_some_and(|system| matches!(system.store().map(), Ok(None))) {
             return Some("the first map is not kept yet".into());
         }
-        shards
-            .iter()
-            .find(|s| s.group().standing().leader.is_none())
-            .map(|shard| format!("shard {} has no leader", shard.id()))
+        let leaderless = standings.iter().find(|(_, standing)| standing.leader.is_none());
+        leaderless.map(|(id, _)| format!("shard {id} has no leader"))
+    }
+
+    /// Replicas that the map places here and that do not run: not started yet, or not startable.
+    pub(crate) fn replicas_missing(&self) -> usize {
+        let Some(map) = self.directory.map() else { return 0 };
+        let own = self.config.node();
+        let wanted = map.shards.iter().filter(|s| self.runs_here(&map, s.id, own)).count();
+        wanted.saturating_sub(self.shards.all().len())
     }
 
     /// Whether a replica of the shard runs here, or is about to.
@@ -417,6 +438,9 @@ impl Node {
     }
     pub(crate) fn health(&self) -> &Health {
         &self.health
+    }
+    pub(crate) fn objections(&self) -> &Objections {
+        &self.objections
     }
     pub(crate) fn shutdown(&self) -> &CancellationToken {
         &self.shutdown

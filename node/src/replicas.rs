@@ -81,11 +81,21 @@ async fn start(node: &Arc<Node>, shard: &MapShard, replica: Replica) -> Result<(
         node.clock().clone(),
         Reach::new(node.directory().clone()),
     ));
+    node.spawn(fence(node.clone(), group.clone()));
     info!(shard = %shard.id, replica = %replica.id, pristine, "replica runs");
     if pristine && is_founder(node, shard.id, replica.id) {
         node.spawn(found(node.clone(), group));
     }
     Ok(())
+}
+
+/// Says it once when a replica stops by a fault, and tells its peers that it is away: they would
+/// be answered with that fault at every heartbeat.
+async fn fence(node: Arc<Node>, group: Group) {
+    let Some(fault) = group.fault().await else { return };
+    let (shard, replica) = (group.shard(), group.replica());
+    error!(%shard, %replica, %fault, "replica is fenced: it has to be replaced");
+    node.groups().remove_replica(shard, replica);
 }
 
 /// Opens the state of a replica. What an earlier replica of the shard left on this node is removed.

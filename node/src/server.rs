@@ -120,9 +120,10 @@ async fn connection(
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX);
+    let port = service.clone();
     let handler = service_fn(move |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.handle(request).await) }
+        async move { Ok::<_, Infallible>(service.handle(from.ip(), request).await) }
     });
     let serving = builder.serve_connection(TokioIo::new(tcp), handler);
     let mut serving = std::pin::pin!(serving);
@@ -135,6 +136,25 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        debug!(%from, %error, "connection ended");
+        match is_garbage(&*error) {
+            true => port.on_garbage(from.ip(), &error.to_string()),
+            false => debug!(%from, %error, "connection ended"),
+        }
     }
+}
+
+/// Whether a connection ended by what was sent on it, and not by a caller that died, was cut off
+/// or was too slow.
+fn is_garbage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(found) = cause {
+        let went_away = found.downcast_ref::<hyper::Error>().is_some_and(|error| {
+            error.is_incomplete_message() || error.is_timeout() || error.is_canceled()
+        });
+        if went_away || found.is::<std::io::Error>() {
+            return false;
+        }
+        cause = found.source();
+    }
+    true
 }

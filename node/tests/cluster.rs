@@ -172,32 +172,6 @@ impl Cluster {
         };
         self.scan(shard, &request).await
     }
-
-    /// Waits until all replicas of all shards have the same content at the same index.
-    async fn same_content(&mut self) {
-        for shard in self.shards() {
-            let replicas = self.placement(shard).await.1.len();
-            self.same_content_of(shard, replicas).await;
-        }
-    }
-
-    async fn same_content_of(&mut self, shard: ShardId, replicas: usize) {
-        let mut last = Vec::new();
-        let mut poll = tokio::time::interval(Duration::from_millis(50));
-        let same = async {
-            loop {
-                let found = self.contents(shard).await;
-                last.clone_from(&found);
-                let equal = found.windows(2).all(|pair| pair[0] == pair[1]);
-                if equal && found.len() == replicas {
-                    return;
-                }
-                poll.tick().await;
-            }
-        };
-        let same = tokio::time::timeout(Duration::from_secs(30), same).await;
-        assert!(same.is_ok(), "replicas of shard {shard} do not become equal: {last:?}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use platbook_protocol::{ReplicaId, ShardId};
+use platbook_protocol::{ReplicaId, ShardId, TimeMs};
 
 use super::error::LogError;
 use super::group::{EntryId, Group, Record};
@@ -32,15 +32,17 @@ pub struct Collected {
     pub segments: usize,
     /// Entries queued to be appended again; their old segment goes at a later call.
     pub reappended: usize,
-    /// Groups to purge, because the log is greater than `log_bytes_max`; what is needed is never
-    /// removed.
+    /// Groups to purge, because the log is greater than `log_bytes_max` or older than `retention`;
+    /// what is needed is never removed.
     pub held_back: Vec<HeldBack>,
 }
 
 impl SharedLog {
     /// Removes segments that no group needs any more, and helps quiet groups out of nearly empty
-    /// ones. Blocks on the disk: call it from a thread that may, after purging.
-    pub fn collect(&self) -> Result<Collected, LogError> {
+    /// ones. Blocks on the disk: call it from a thread that may, after purging. `now` decides what
+    /// is too old: were it wrong, followers and readers would find less log, and nothing would be
+    /// lost.
+    pub fn collect(&self, now: TimeMs) -> Result<Collected, LogError> {
         let core = self.core();
         let _one_at_a_time = core.collecting.lock().expect("no holder of the lock panics");
         if let Some(reason) = self.fault().borrow().as_deref() {
@@ -51,7 +53,7 @@ impl SharedLog {
         let groups: Vec<Arc<Group>> = core.synced().values().cloned().collect();
         let segments = self.remove_unused(&sizes, &groups)?;
         let reappended = self.reappend(&groups)?;
-        let held_back = self.held_back(&groups);
+        let held_back = self.held_back(&groups, now)?;
         Ok(Collected { segments, reappended, held_back })
     }
 
@@ -159,8 +161,8 @@ impl SharedLog {
         Ok(moved)
     }
 
-    /// Who holds the segments by which the log is too great.
-    fn held_back(&self, groups: &[Arc<Group>]) -> Vec<HeldBack> {
+    /// Who holds the segments by which the log is too great, or that are too old.
+    fn held_back(&self, groups: &[Arc<Group>], now: TimeMs) -> Result<Vec<HeldBack>, LogError> {
         let core = self.core();
         let sizes = core.segments.sizes();
         let mut excess = sizes.iter().map(|(_, bytes)| bytes).sum::<u64>();
@@ -172,7 +174,25 @@ impl SharedLog {
             excess -= bytes;
             limit = *number;
         }
-        groups.iter().filter_map(|group| held_by(group, limit)).collect()
+        let limit = limit.max(self.newest_expired(&sizes, now)?);
+        Ok(groups.iter().filter_map(|group| held_by(group, limit)).collect())
+    }
+
+    /// The newest of those sealed segments that are all too old; 0 where none is.
+    fn newest_expired(&self, sizes: &[(u32, u64)], now: TimeMs) -> Result<u32, LogError> {
+        let core = self.core();
+        let retention_ms = core.config.retention.as_millis();
+        let mut expired = 0;
+        for (number, _) in &sizes[..sizes.len().saturating_sub(1)] {
+            let written = core.segments.file(*number)?.written();
+            let written = written
+                .map_err(|e| LogError::io("read the age of", &super::segment::name(*number), e))?;
+            if u128::from(now.0.saturating_sub(written.0)) <= retention_ms {
+                break;
+            }
+            expired = *number;
+        }
+        Ok(expired)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The log's limits.
 
+use std::time::Duration;
+
 use super::error::LogError;
 use super::layout::BLOCK;
 
@@ -36,6 +38,9 @@ pub struct LogConfig {
     pub tail_bytes_max: usize,
     /// Size on disk above which `collect` tells which groups hold the log back.
     pub log_bytes_max: u64,
+    /// Age of a segment's last write from which `collect` tells which groups hold it back;
+    /// [`Duration::MAX`]: the log is kept for as long as there is room.
+    pub retention: Duration,
     /// Most payload bytes that one `collect` appends again to free old segments.
     pub reappend_bytes_max: usize,
     /// Sealed segments below which nothing is appended again.
@@ -55,6 +60,7 @@ impl Default for LogConfig {
             queue_bytes_max: 32 * MIB,
             tail_bytes_max: 128 * MIB,
             log_bytes_max: 1024 * MIB as u64,
+            retention: Duration::from_secs(24 * 60 * 60),
             reappend_bytes_max: 4 * MIB,
             reappend_segments_min: 4,
             verify: false,

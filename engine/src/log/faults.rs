@@ -8,6 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use platbook_protocol::TimeMs;
+
 use super::files::{File, Files};
 
 /// Blocks are written whole or not at all.
@@ -52,6 +54,8 @@ struct Content {
     durable: Vec<u8>,
     /// Blocks that differ since the last sync.
     dirty: BTreeSet<usize>,
+    /// When it was last written.
+    written: TimeMs,
 }
 
 #[derive(Clone, Default)]
@@ -65,6 +69,7 @@ struct Disk {
     faults: Faults,
     stopped: bool,
     counts: FileCounts,
+    now: TimeMs,
 }
 
 /// A directory in memory. Clones share it.
@@ -124,6 +129,11 @@ impl FaultyFiles {
         self.disk().faults = faults;
     }
 
+    /// Sets the disk's clock, which stands still otherwise.
+    pub fn set_time(&self, now: TimeMs) {
+        self.disk().now = now;
+    }
+
     /// What was asked so far.
     pub fn counts(&self) -> FileCounts {
         self.disk().counts
@@ -176,7 +186,9 @@ impl FaultyFiles {
         let mut disk = self.disk();
         let id = disk.name(name);
         disk.durable_names.insert(name.to_owned(), id);
-        let content = Content { durable: bytes.clone(), seen: bytes, dirty: BTreeSet::new() };
+        let written = disk.now;
+        let content =
+            Content { durable: bytes.clone(), seen: bytes, dirty: BTreeSet::new(), written };
         disk.files.insert(id, content);
     }
 }
@@ -332,8 +344,10 @@ impl File for FaultyFile {
         }
         let length = disk.files.get(&self.file).map_or(0, |content| content.seen.len() as u64);
         disk.check_space((offset + bytes.len() as u64).saturating_sub(length))?;
+        let now = disk.now;
         let content = disk.files.get_mut(&self.file).ok_or(io::ErrorKind::NotFound)?;
         content.write(size(offset)?, bytes);
+        content.written = now;
         unless_stopped(stops)
     }
 
@@ -384,6 +398,10 @@ impl File for FaultyFile {
 
     fn bytes(&self) -> io::Result<u64> {
         self.with(|content| content.seen.len() as u64)
+    }
+
+    fn written(&self) -> io::Result<TimeMs> {
+        self.with(|content| content.written)
     }
 
     fn sync_delay(&self) -> Duration {

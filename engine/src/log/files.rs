@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use platbook_protocol::TimeMs;
+
 /// The files of one log, all in one directory, named without a path.
 pub trait Files: Send + Sync + 'static {
     /// Creates a file, or empties it if it is there.
@@ -33,6 +35,8 @@ pub trait File: Send + Sync + 'static {
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
     fn bytes(&self) -> io::Result<u64>;
+    /// When it was last written, as the disk's clock has it.
+    fn written(&self) -> io::Result<TimeMs>;
     /// How long the writer has to wait before the next sync: simulated disks only.
     fn sync_delay(&self) -> Duration {
         Duration::ZERO
@@ -141,6 +145,11 @@ impl File for OsFile {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn written(&self) -> io::Result<TimeMs> {
+        let since = self.0.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH);
+        Ok(TimeMs(since.map_or(0, |since| since.as_millis() as u64)))
     }
 }
 

@@ -15,9 +15,6 @@ pub struct StoreConfig {
     pub background_jobs_max: u16,
     /// Files that RocksDB keeps open at once.
     pub open_files_max: u16,
-    /// Whether entries may be applied that do not follow each other. Only for openraft's storage
-    /// suite, which makes such logs: anywhere else a gap is a loss, and stops the shard.
-    pub gaps_allowed: bool,
 }
 
 impl StoreConfig {
@@ -30,7 +27,6 @@ impl StoreConfig {
             background_jobs_max: 4,
             // Leaves room for sockets under the usual soft limit of 1024.
             open_files_max: 512,
-            gaps_allowed: false,
         }
     }
 }

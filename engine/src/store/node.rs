@@ -28,7 +28,6 @@ pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) incoming: PathBuf,
     pub(super) totals: Totals,
-    pub(super) gaps_allowed: bool,
     shards: Mutex<BTreeMap<ShardId, Weak<Inner>>>,
 }
 
@@ -90,13 +89,8 @@ impl Store {
         for dir in parent.into_iter().chain([config.path.as_path()]) {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
         }
-        let shared = Shared {
-            db,
-            incoming,
-            totals: Totals::default(),
-            gaps_allowed: config.gaps_allowed,
-            shards: Mutex::default(),
-        };
+        let (totals, shards) = (Totals::default(), Mutex::default());
+        let shared = Shared { db, incoming, totals, shards };
         Ok(Store { shared: Arc::new(shared) })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
@@ -36,6 +36,9 @@ const GATHER_BYTES: usize = 64 << 10;
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// Longest reason for a refusal.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
 /// What ends one connection attempt; it is only logged.
@@ -146,8 +149,9 @@ impl Link {
 
     async fn keep_connected(self, directory: Directory, shutdown: CancellationToken) {
         let mut pause = RECONNECT_PAUSE_MIN;
+        let mut said = None;
         loop {
-            let attempt = self.connect_once(&directory);
+            let attempt = self.connect_once(&directory, &mut said);
             match shutdown.run_until_cancelled(attempt).await {
                 None => return,
                 Some(Ok(())) => pause = RECONNECT_PAUSE_MIN,
@@ -173,7 +177,12 @@ impl Link {
     }
 
     /// Connects, serves until the connection ends; an error if it never stood.
-    async fn connect_once(&self, directory: &Directory) -> Result<(), Failure> {
+    /// `said` is why the peer refused the last time, which is said once.
+    async fn connect_once(
+        &self,
+        directory: &Directory,
+        said: &mut Option<String>,
+    ) -> Result<(), Failure> {
         let peer = self.shared.peer;
         let address = directory.address(peer).ok_or("the map has no address")?;
         let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await??;
@@ -196,12 +205,16 @@ impl Link {
             tokio::time::timeout(CONNECT_TIMEOUT, client.send_request(request)).await??;
         if response.status() != http::StatusCode::OK {
             let status = response.status();
-            let said = response.into_body().collect().await?.to_bytes();
-            let said = String::from_utf8_lossy(&said).into_owned();
-            warn!(%peer, %address, %status, %said, "peer refuses the link");
+            let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await?;
+            let reason = String::from_utf8_lossy(&body.to_bytes()).into_owned();
             driver.abort();
-            return Err(said.into());
+            if said.as_ref() != Some(&reason) {
+                warn!(%peer, %address, %status, %reason, "peer refuses the link");
+                *said = Some(reason.clone());
+            }
+            return Err(reason.into());
         }
+        *said = None;
         let connection = Connection { outgoing, channels: Arc::default() };
         *self.shared.connection.lock().expect("never poisoned") = Some(connection.clone());
         info!(%peer, %address, "link stands");

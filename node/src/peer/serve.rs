@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use platbook_protocol::NodeId;
 use tokio::sync::{Semaphore, mpsc};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::frame::{Kind, Message, Outgoing, Reassembler};
+use crate::objections::{Caller, Kind as Objection, Objections};
 use crate::raft::{Group, Groups};
 
 /// Answers waiting to be written to one peer.
@@ -22,9 +22,10 @@ const CALLS_MAX: usize = 256;
 
 /// Reads one link until it ends. Answers go out through the returned queue.
 pub(crate) fn serve(
-    from: Option<NodeId>,
+    from: Caller,
     body: Incoming,
     groups: Groups,
+    objections: Objections,
 ) -> mpsc::Receiver<Outgoing> {
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
     let session = Session {
@@ -35,7 +36,7 @@ pub(crate) fn serve(
     };
     tokio::spawn(async move {
         if let Err(error) = session.run(body).await {
-            warn!(?from, %error, "link dropped");
+            objections.note(from, Objection::Link, &error.to_string());
         }
     });
     queue

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::base::BoxStream;
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::raft::TransferLeaderRequest;
 use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use platbook_engine::log::GroupLog;
@@ -198,6 +198,19 @@ impl Group {
         }
     }
 
+    /// Waits until the replica stops by a fault, and tells which; `None` when it is stopped.
+    pub(crate) async fn fault(&self) -> Option<String> {
+        let mut metrics = self.raft.metrics();
+        loop {
+            match metrics.borrow_watched().running_state.as_ref() {
+                Ok(()) => {}
+                Err(Fatal::Stopped) => return None,
+                Err(fault) => return Some(fault.to_string()),
+            }
+            metrics.changed().await.ok()?;
+        }
+    }
+
     pub(crate) fn is_leader(&self) -> bool {
         self.raft.is_leader()
     }
@@ -237,8 +250,25 @@ impl Group {
 
     /// Adds a fresh replica that receives the state but has no vote.
     pub(crate) async fn add_learner(&self, id: ReplicaId, node: NodeId) -> Result<(), Refusal> {
-        let added = self.raft.add_learner(id, node, true).await;
+        // openraft's own wait is content with a learner that has nothing, if the log is short.
+        let added = self.raft.add_learner(id, node, false).await;
         added.map(|_| ()).map_err(|e| self.membership_refusal(e))
+    }
+
+    /// Waits until `other` has everything that the log holds at the time of the call.
+    pub(crate) async fn await_caught_up(&self, other: ReplicaId) -> Result<(), Refusal> {
+        let mut metrics = self.raft.metrics();
+        let target = metrics.borrow_watched().last_log_index.unwrap_or(0);
+        loop {
+            let matched = match &metrics.borrow_watched().replication {
+                None => return Err(self.not_leader(None)),
+                Some(replication) => replication.get(&other).cloned().flatten(),
+            };
+            if matched.is_some_and(|id| id.index >= target) {
+                return Ok(());
+            }
+            metrics.changed().await.map_err(|_| self.unavailable("the group stopped".into()))?;
+        }
     }
 
     /// Makes exactly these replicas the voters, by joint consensus; others leave the group.

@@ -22,6 +22,14 @@ impl Groups {
         self.by_shard.write().expect("never poisoned").remove(&shard)
     }
 
+    /// Removes this replica, and no other one of the shard.
+    pub(crate) fn remove_replica(&self, shard: ShardId, replica: ReplicaId) {
+        let mut groups = self.by_shard.write().expect("never poisoned");
+        if groups.get(&shard).is_some_and(|group| group.replica() == replica) {
+            groups.remove(&shard);
+        }
+    }
+
     /// The replica of `shard`, if it is the one that the caller means.
     pub(crate) fn get(&self, shard: ShardId, replica: ReplicaId) -> Option<Group> {
         let groups = self.by_shard.read().expect("never poisoned");

@@ -19,6 +19,8 @@ use crate::shard::Shard;
 
 /// Most keys that one point read may name.
 const READ_KEYS_MAX: usize = 4096;
+/// Why a leader takes no writes for a moment.
+const HANDING_OVER: &str = "disk is nearly full: leadership is being handed over";
 /// Most entries of one list answer.
 const LIST_ENTRIES_MAX: u32 = 1000;
 
@@ -59,7 +61,11 @@ pub(super) async fn propose(node: &Arc<Node>, body: Bytes) -> Result<Proposed, R
     let shard = shard_of(node, request.shard)?;
     // Of another leader's disk this node knows nothing: then the caller is sent there.
     if node.is_read_only() && shard.group().is_leader() {
-        return Err(Refusal::DiskFull { shard: request.shard });
+        return Err(match node.health().nobody_takes_over() {
+            true => Refusal::DiskFull { shard: request.shard },
+            // Another node is about to lead: to be asked again, not to be told to the user.
+            false => Refusal::Unavailable { shard: request.shard, reason: HANDING_OVER.into() },
+        });
     }
     let ops = body.slice_ref(request.ops);
     let outcomes = shard.propose(ops, count, deadline(request.deadline_ms)).await?;

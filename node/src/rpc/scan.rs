@@ -14,8 +14,9 @@ use platbook_protocol::listing::Matcher;
 use platbook_protocol::rpc::{Refusal, Scan, ScanShard, ZipState};
 
 use super::data::shard_of;
-use super::service::{Answer, bad_request, bytes, deadline};
+use super::service::{Answer, bad_request, bytes, deadline, note_bad};
 use crate::node::Node;
+use crate::objections::Caller;
 use crate::shard::Shard;
 
 /// The first chunk is small, so that the first listing is out soon.
@@ -24,18 +25,21 @@ const FIRST_CHUNK_BYTES: usize = 16 << 10;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Answers a [`Scan`]: head, rows, end.
-pub(super) async fn scan(node: &Arc<Node>, body: Bytes) -> Answer {
-    stream(open_zip(node, body).await)
+pub(super) async fn scan(node: &Arc<Node>, caller: Caller, body: Bytes) -> Answer {
+    stream(node, caller, open_zip(node, body).await)
 }
 
 /// Answers a [`ScanShard`] in the same way.
-pub(super) async fn scan_shard(node: &Arc<Node>, body: Bytes) -> Answer {
-    stream(open_shard(node, body).await)
+pub(super) async fn scan_shard(node: &Arc<Node>, caller: Caller, body: Bytes) -> Answer {
+    stream(node, caller, open_shard(node, body).await)
 }
 
-fn stream(opened: Result<RowScan, Refusal>) -> Answer {
+fn stream(node: &Node, caller: Caller, opened: Result<RowScan, Refusal>) -> Answer {
     match opened {
-        Err(refusal) => bytes(StatusCode::OK, head(Err(refusal)).into()),
+        Err(refusal) => {
+            note_bad(node, caller, &refusal);
+            bytes(StatusCode::OK, head(Err(refusal)).into())
+        }
         Ok(scan) => {
             let chunks =
                 futures_util::stream::unfold(Stage::Head(scan.state(), scan), |stage| async move {

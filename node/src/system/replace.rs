@@ -18,6 +18,8 @@ use crate::node::Node;
 use crate::raft::Role;
 use crate::shard::Shard;
 
+/// How long the fresh replica may take for a snapshot and what was written meanwhile.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const MAP_TIMEOUT: Duration = Duration::from_secs(10);
 const MAP_ATTEMPTS_MAX: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -45,6 +47,10 @@ pub(crate) async fn replace(
     let fresh = change_map(node, |map| place(map, id, old, on)).await?;
     info!(shard = %id, %old, %fresh, %on, "replacing a replica");
     shard.group().add_learner(fresh, on).await?;
+    // A voter without the state would count towards majorities that have the state only on paper.
+    tokio::time::timeout(CATCH_UP_TIMEOUT, shard.group().await_caught_up(fresh))
+        .await
+        .map_err(|_| unavailable(format!("replica {fresh} did not catch up: ask again")))??;
     let mut voters = voters_without(&shard, old);
     if !voters.contains(&fresh) {
         voters.push(fresh);

@@ -1,4 +1,5 @@
 //! A cluster in this process: real nodes on loopback ports, with data in a temporary directory.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -51,18 +52,26 @@ pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     addresses: BTreeMap<NodeId, SocketAddr>,
     shards: u32,
+    /// Settings that differ from those of the other tests.
+    settings: serde_json::Value,
     running: BTreeMap<NodeId, Running>,
     map: Option<Map>,
 }
 
 impl Cluster {
     pub(crate) async fn start(nodes: u64, shards: u32) -> Cluster {
+        Cluster::start_as(nodes, shards, serde_json::json!({})).await
+    }
+
+    /// As [`Cluster::start`], with other settings of every node.
+    pub(crate) async fn start_as(nodes: u64, shards: u32, settings: serde_json::Value) -> Cluster {
         // `RUST_LOG=debug` shows what the nodes say; a second test finds the subscriber set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let addresses = (1..=nodes).map(|id| (NodeId(id), free_address())).collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut cluster = Cluster { dir, addresses, shards, running: BTreeMap::new(), map: None };
+        let running = BTreeMap::new();
+        let mut cluster = Cluster { dir, addresses, shards, settings, running, map: None };
         cluster.start_all().await;
         cluster
     }
@@ -83,7 +92,7 @@ impl Cluster {
 
     fn start_with(&mut self, id: NodeId, rejoin: bool) {
         let peers: Vec<String> = self.addresses.iter().map(|(id, a)| format!("{id}={a}")).collect();
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "id": id.0,
             "data": self.path(id),
             "listen": self.addresses[&id],
@@ -95,6 +104,9 @@ impl Cluster {
             "log-bytes-max": 16 << 20,
             "disk-free-percent-min": 0,
         });
+        for (name, value) in self.settings.as_object().expect("settings are named") {
+            config[name] = value.clone();
+        }
         let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -105,8 +117,26 @@ impl Cluster {
         self.running.insert(id, Running { stop, task });
     }
 
-    fn path(&self, id: NodeId) -> PathBuf {
+    /// The data directory of a node.
+    pub(crate) fn path(&self, id: NodeId) -> PathBuf {
         self.dir.path().join(format!("node-{id}"))
+    }
+
+    pub(crate) fn address(&self, id: NodeId) -> SocketAddr {
+        self.addresses[&id]
+    }
+
+    /// The cluster's id, as callers name it.
+    pub(crate) fn cluster_id(&self) -> String {
+        self.map.as_ref().expect("ready was awaited").cluster.to_string()
+    }
+
+    /// Role and fault of a node's replica.
+    pub(crate) async fn standing_of(&self, id: NodeId, shard: ShardId) -> (String, Option<String>) {
+        let status = self.status(id, false).await.expect("the node answers");
+        let replica = status.replicas.into_iter().find(|replica| replica.shard == shard);
+        let replica = replica.expect("the node has a replica");
+        (replica.role, replica.fault)
     }
 
     /// Entries of which a stopped node's store still knows what they changed.
@@ -242,6 +272,32 @@ impl Cluster {
         found
     }
 
+    /// Waits until all replicas of all shards have the same content at the same index.
+    pub(crate) async fn same_content(&mut self) {
+        for shard in self.shards() {
+            let replicas = self.placement(shard).await.1.len();
+            self.same_content_of(shard, replicas).await;
+        }
+    }
+
+    pub(crate) async fn same_content_of(&mut self, shard: ShardId, replicas: usize) {
+        let mut last = Vec::new();
+        let mut poll = tokio::time::interval(Duration::from_millis(50));
+        let same = async {
+            loop {
+                let found = self.contents(shard).await;
+                last.clone_from(&found);
+                let equal = found.windows(2).all(|pair| pair[0] == pair[1]);
+                if equal && found.len() == replicas {
+                    return;
+                }
+                poll.tick().await;
+            }
+        };
+        let same = tokio::time::timeout(Duration::from_secs(30), same).await;
+        assert!(same.is_ok(), "replicas of shard {shard} do not become equal: {last:?}");
+    }
+
     /// Carries one upsert through, as a router would.
     pub(crate) async fn put(&mut self, id: &str, zip: Zip, frame: &[u8]) {
         let map = self.map.as_ref().expect("ready was awaited");
@@ -293,7 +349,7 @@ impl Cluster {
         self.try_call(id, path, request).await.unwrap_or_else(|e| panic!("{path} at {id}: {e}"))
     }
 
-    async fn try_call<Q: Encode, A: Decode<()>>(
+    pub(crate) async fn try_call<Q: Encode, A: Decode<()>>(
         &self,
         id: NodeId,
         path: &str,
@@ -330,7 +386,7 @@ impl Cluster {
         ids
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         id: NodeId,
         method: &str,

@@ -46,8 +46,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has seen enough, for instance `head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_usage(&error) => fail(&error, EXIT_USAGE),
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Whether the command could not start because of what it was told, and touched nothing.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<settings::Error>()
+        || matches!(error.downcast_ref(), Some(platbook_node::NodeError::Config(_)))
 }
 
 /// One line that says what went wrong and why.

@@ -101,7 +101,7 @@ async fn busy(files: &FaultyFiles) -> [u64; 2] {
             drop(group(&log, 1).purge(1, index - 4).await);
             drop(group(&log, 2).purge(1, index).await);
             drop(group(&log, 2).save_vote(Bytes::from_static(b"vote")).await);
-            drop(log.collect());
+            drop(log.collect(TimeMs(0)));
         }
     }
     acked

@@ -21,7 +21,7 @@ async fn poisoned_by(faults: Faults) -> (FaultyFiles, SharedLog) {
     let error = group(&log, 1).save_vote(Bytes::new()).await.err();
     assert!(matches!(error, Some(LogError::Poisoned { .. })), "{error:?}");
     assert!(group(&log, 1).purge(1, 1).await.is_err());
-    assert!(log.collect().is_err());
+    assert!(log.collect(TimeMs(0)).is_err());
     assert!(log.clone().close().await.is_err());
     assert_eq!((files.counts().writes, files.counts().syncs), (counts.writes, counts.syncs));
     (files, log)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use platbook_protocol::{ReplicaId, ShardId};
+use platbook_protocol::{ReplicaId, ShardId, TimeMs};
 use tokio::sync::oneshot;
 
 use super::faults::FaultyFiles;

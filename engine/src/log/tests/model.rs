@@ -170,7 +170,7 @@ impl World {
                 }
             }
             16..=17 => {
-                if let Ok(collected) = self.log.collect() {
+                if let Ok(collected) = self.log.collect(TimeMs(0)) {
                     self.covered.removed += collected.segments;
                     self.covered.reappended += collected.reappended;
                 }

@@ -28,7 +28,6 @@ use crate::error::StoreError;
 pub(super) struct Applying<'a> {
     shard: ShardId,
     slots: Option<SlotRange>,
-    gaps_allowed: bool,
     overlay: Overlay<'a>,
     state: State,
     membership: Option<Membership>,
@@ -56,7 +55,6 @@ impl<'a> Applying<'a> {
         Applying {
             shard: shard.shard,
             slots: shard.slots,
-            gaps_allowed: shard.shared.gaps_allowed,
             overlay: Overlay::new(shard.db()),
             state,
             membership: None,
@@ -158,7 +156,7 @@ impl<'a> Applying<'a> {
             // Logs begin at 0 or 1.
             None => found.min(1),
         };
-        match found == expected || (self.gaps_allowed && found > expected) {
+        match found == expected {
             true => Ok(()),
             false => Err(StoreError::OutOfOrder { shard: self.shard, found, expected }),
         }
