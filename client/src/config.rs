@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use serde::Deserialize;
+/// The router of a client that is told nothing.
+pub const ROUTER: &str = "http://127.0.0.1:8080";
+/// How long one call may take, with all its retries.
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Flags, environment and file keys of a client. Durations are milliseconds.
-#[derive(Args, Clone, Debug, Deserialize)]
+/// Flags, environment and file keys of a command that is a client. Durations are milliseconds.
+#[cfg(feature = "clap")]
+#[derive(clap::Args, Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientConfig {
-    /// URL of the router
-    #[arg(long, env = "PLATBOOK_ROUTER", default_value = ClientConfig::ROUTER)]
+    /// URL of the router; several, separated by commas, are taken in turns
+    #[arg(long, env = "PLATBOOK_ROUTER", default_value = ROUTER)]
     pub router: String,
     /// How long one call may take, with all its retries, in milliseconds
     #[arg(long, env = "PLATBOOK_DEADLINE_MS", default_value_t = ClientConfig::DEADLINE_MS)]
@@ -20,15 +23,30 @@ pub struct ClientConfig {
     pub http1: bool,
 }
 
+#[cfg(feature = "clap")]
 impl ClientConfig {
-    const ROUTER: &'static str = "http://127.0.0.1:8080";
-    const DEADLINE_MS: u64 = 10_000;
+    const DEADLINE_MS: u64 = DEADLINE.as_millis() as u64;
+
+    /// A client with these settings.
+    pub fn connect(&self) -> Result<crate::Client, crate::ArgumentError> {
+        let mut urls = self.router.split(',');
+        let mut builder = crate::Client::builder(urls.next().unwrap_or_default());
+        for url in urls {
+            builder = builder.endpoint(url);
+        }
+        builder = builder.deadline(Duration::from_millis(self.deadline_ms));
+        if self.http1 {
+            builder = builder.http1();
+        }
+        builder.build()
+    }
 }
 
+#[cfg(feature = "clap")]
 impl Default for ClientConfig {
     fn default() -> ClientConfig {
         ClientConfig {
-            router: ClientConfig::ROUTER.to_string(),
+            router: ROUTER.to_string(),
             deadline_ms: ClientConfig::DEADLINE_MS,
             http1: false,
         }
@@ -50,7 +68,15 @@ pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(30);
 pub(crate) const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// Largest problem description that is read, in bytes.
 pub(crate) const PROBLEM_BYTES_MAX: usize = 64 << 10;
+/// Longest line of a stream, in bytes: no listing is longer than 1 MiB.
+pub(crate) const LINE_BYTES_MAX: usize = 4 << 20;
 /// HTTP/2 receive window of one stream, in bytes.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 receive window of a connection, in bytes.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Messages of a bulk write that wait for a request; more are taken when they have left.
+pub(crate) const BULK_QUEUE_MESSAGES: usize = 1_024;
+/// Failures that a bulk report names; the others are counted.
+pub(crate) const BULK_FAILURES_MAX: usize = 100;
+/// A message of a bulk write counts at least so many bytes of those held.
+pub(crate) const BULK_MESSAGE_BYTES_MIN: usize = 256;

@@ -1,21 +1,59 @@
-//! The client library: typed calls to a router, over HTTP/2 or HTTP/1.1, with one retry layer.
+//! Platbook for services: typed, asynchronous calls to a Platbook cluster.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! use platbook_client::Client;
+//!
+//! let client = Client::new("http://127.0.0.1:8080")?;
+//!
+//! // Every listing of a ZIP, as it was at one moment.
+//! let mut listings = client.zip("98103").min_price(500_000).stream().await?;
+//! while let Some(listing) = listings.try_next().await? {
+//!     let listing: serde_json::Value = listing.json()?;
+//!     println!("{} {}", listing["ListingKey"], listing["ListPrice"]);
+//! }
+//!
+//! // A write ends as done, as surely not done, or as unknown; the types tell them apart.
+//! let written = client.delete("7129300520").await?;
+//! println!("{:?} at revision {:?}", written.outcome, written.revision);
+//! # Ok(()) }
+//! ```
 //!
 //! Reading order:
-//! 1. [`config`]: where the router is, deadlines and limits.
-//! 2. [`error`]: the three outcomes; a timeout of a write is never reported as a refusal.
-//! 3. [`client`]: the calls; [`answer`]: what they give.
-//! 4. `transport`: connections, attempts and the retry loop. [`zip`]: a ZIP as a stream of lines.
+//! 1. [`client`]: the calls; [`builder`]: how a client is made; [`config`]: its limits by name.
+//! 2. [`error`], [`problem`]: how calls fail, and the three outcomes of a write.
+//! 3. [`listing`], [`zip`]: what is read. [`mod@write`], [`bulk`], [`post`]: what is written.
+//! 4. [`token`]: where a reader of changes stands. [`admin`]: calls of operators.
+//! 5. `transport`: attempts and the one retry layer. `lines`: bodies as lines.
 
+#![deny(missing_docs)]
+
+pub mod admin;
 pub mod answer;
+pub mod builder;
+pub mod bulk;
 pub mod client;
 mod clock;
 pub mod config;
 pub mod error;
+mod lines;
+pub mod listing;
+pub mod post;
+pub mod problem;
+pub mod token;
 mod transport;
+pub mod write;
 pub mod zip;
 
-pub use answer::{BulkAnswer, Listing, Outcome, Page, QuarantinePut, Rejection, WriteAnswer};
-pub use client::{Client, WriteOptions, ZipQuery};
+pub use builder::ClientBuilder;
+pub use bulk::{Bulk, BulkReport, Message};
+pub use client::Client;
+#[cfg(feature = "clap")]
 pub use config::ClientConfig;
-pub use error::{Error, Problem};
-pub use zip::ZipListings;
+pub use error::{ArgumentError, AttemptError, Error, Unknown, WriteError};
+pub use listing::{Listing, Versioned};
+pub use platbook_protocol::{ListingId, Revision, Seq, ShardId, TimeMs, Zip};
+pub use problem::Problem;
+pub use token::Token;
+pub use write::{Outcome, Write, Written};
+pub use zip::{ZipListings, ZipQuery};

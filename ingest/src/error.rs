@@ -91,7 +91,7 @@ pub enum IngestError {
     Listen(#[from] ListenError),
     /// The URL of the router is none.
     #[error(transparent)]
-    Client(#[from] platbook_client::Error),
+    Client(#[from] platbook_client::ArgumentError),
     /// The places of the fields are no JSON pointers.
     #[error(transparent)]
     Fields(#[from] platbook_protocol::listing::FieldMapError),

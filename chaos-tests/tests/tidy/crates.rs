@@ -44,7 +44,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
 /// Stateless processes and services never carry a storage engine or a consensus library.
 const NEVER_LINKS: [(&str, &[&str]); 4] = [
     ("platbook-protocol", &["tokio", "librocksdb-sys", "openraft"]),
-    ("platbook-client", &["librocksdb-sys", "openraft"]),
+    ("platbook-client", &["librocksdb-sys", "openraft", "aws-config", "axum"]),
     ("platbook-router", &["librocksdb-sys", "openraft"]),
     ("platbook-ingest", &["librocksdb-sys", "openraft"]),
 ];

@@ -1,6 +1,7 @@
 //! Newtypes for every identity and number that crosses a module border.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
@@ -106,6 +107,45 @@ impl ListingId {
 impl fmt::Display for ListingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ListingId {
+    type Err = BadListingId;
+
+    fn from_str(text: &str) -> Result<ListingId, BadListingId> {
+        ListingId::try_new(text)
+    }
+}
+
+impl TryFrom<&str> for ListingId {
+    type Error = BadListingId;
+
+    fn try_from(text: &str) -> Result<ListingId, BadListingId> {
+        ListingId::try_new(text)
+    }
+}
+
+impl TryFrom<&String> for ListingId {
+    type Error = BadListingId;
+
+    fn try_from(text: &String) -> Result<ListingId, BadListingId> {
+        ListingId::try_new(text)
+    }
+}
+
+impl TryFrom<String> for ListingId {
+    type Error = BadListingId;
+
+    fn try_from(text: String) -> Result<ListingId, BadListingId> {
+        check_listing_id(&text)?;
+        Ok(ListingId(text.into_boxed_str()))
+    }
+}
+
+impl From<&ListingId> for ListingId {
+    fn from(id: &ListingId) -> ListingId {
+        id.clone()
     }
 }
 

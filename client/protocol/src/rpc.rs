@@ -1,7 +1,7 @@
 //! What routers and nodes say to each other: requests, answers and refusals.
 //!
-//! Every request is a `POST` over HTTP/2 to the path of its type, its body encoded by [`codec`]
-//! (`crate::codec`); every answer is `Result<Answer, Refusal>`. The reading of a ZIP is the one
+//! Every request is a `POST` over HTTP/2 to the path of its type, its body encoded by
+//! [`crate::codec`]; every answer is `Result<Answer, Refusal>`. The reading of a ZIP is the one
 //! streamed answer, see [`scan`].
 
 use bincode::{BorrowDecode, Decode, Encode};

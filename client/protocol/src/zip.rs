@@ -1,6 +1,7 @@
 //! The ZIP under which a row is stored.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bincode::Encode;
 
@@ -58,6 +59,52 @@ impl Zip {
 impl fmt::Display for Zip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A text that is neither five digits, ZIP+4 nor `unknown`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is neither five digits, ZIP+4 nor `unknown`")]
+pub struct BadZip {
+    /// As given.
+    pub text: String,
+}
+
+impl FromStr for Zip {
+    type Err = BadZip;
+
+    fn from_str(text: &str) -> Result<Zip, BadZip> {
+        Zip::try_parse(text).ok_or_else(|| BadZip { text: text.to_string() })
+    }
+}
+
+impl TryFrom<&str> for Zip {
+    type Error = BadZip;
+
+    fn try_from(text: &str) -> Result<Zip, BadZip> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Zip {
+    type Error = BadZip;
+
+    fn try_from(text: &String) -> Result<Zip, BadZip> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Zip {
+    type Error = BadZip;
+
+    fn try_from(text: String) -> Result<Zip, BadZip> {
+        text.parse()
+    }
+}
+
+impl From<&Zip> for Zip {
+    fn from(zip: &Zip) -> Zip {
+        *zip
     }
 }
 

@@ -1,6 +1,7 @@
 //! A router whose answers a test writes, for failures that a real one cannot be made to have.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A request as it came.
@@ -19,6 +21,7 @@ pub(crate) struct Call {
     /// From 1.
     pub(crate) number: usize,
     pub(crate) method: String,
+    pub(crate) version: http::Version,
     /// Path and query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -27,6 +30,16 @@ pub(crate) struct Call {
 
 /// What a script answers; an error cuts the connection.
 pub(crate) type Reply = Result<Response<Full<Bytes>>, std::io::Error>;
+
+/// Both directions of a connection.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+type Handshake = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Duplex>>> + Send>>;
+
+/// What turns a connection into one that is spoken over.
+pub(crate) type Handshakes = Arc<dyn Fn(TcpStream) -> Handshake + Send + Sync>;
 
 /// The router, for as long as it is kept.
 pub(crate) struct Scripted {
@@ -37,16 +50,36 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     /// Answers every call by `script`, on a port of its own.
+    #[allow(dead_code, reason = "not every test is without TLS")]
     pub(crate) async fn start<S, F>(script: S) -> Scripted
+    where
+        S: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let plain: Handshakes = Arc::new(|stream| {
+            Box::pin(std::future::ready(Ok(Box::new(stream) as Box<dyn Duplex>)))
+        });
+        Scripted::start_over("http", plain, script).await
+    }
+
+    /// The same behind these handshakes; over `https` as `localhost`.
+    pub(crate) async fn start_over<S, F>(
+        scheme: &str,
+        handshakes: Handshakes,
+        script: S,
+    ) -> Scripted
     where
         S: Fn(Call) -> F + Send + Sync + 'static,
         F: Future<Output = Reply> + Send + 'static,
     {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let listener = TcpListener::bind(any).await.expect("binds");
-        let url = format!("http://{}", listener.local_addr().expect("is bound"));
+        let port = listener.local_addr().expect("is bound").port();
+        let host = if scheme == "https" { "localhost" } else { "127.0.0.1" };
+        let url = format!("{scheme}://{host}:{port}");
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let serving = tokio::spawn(accept(listener, Arc::new(script), Arc::clone(&calls)));
+        let serving =
+            tokio::spawn(accept(listener, handshakes, Arc::new(script), Arc::clone(&calls)));
         Scripted { url, calls, serving }
     }
 
@@ -74,8 +107,12 @@ pub(crate) fn problem(status: u16, code: &str) -> Reply {
     json(status, serde_json::json!({"status": status, "code": code, "detail": "scripted"}))
 }
 
-async fn accept<S, F>(listener: TcpListener, script: Arc<S>, calls: Arc<Mutex<Vec<Call>>>)
-where
+async fn accept<S, F>(
+    listener: TcpListener,
+    handshakes: Handshakes,
+    script: Arc<S>,
+    calls: Arc<Mutex<Vec<Call>>>,
+) where
     S: Fn(Call) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
@@ -92,6 +129,7 @@ where
                     let call = Call {
                         number: calls.len() + 1,
                         method: parts.method.to_string(),
+                        version: parts.version,
                         path: parts.uri.path_and_query().map_or("", |p| p.as_str()).to_string(),
                         headers: parts.headers,
                         body,
@@ -102,10 +140,13 @@ where
                 script(call).await
             }
         });
+        let handshake = handshakes(stream);
         tokio::spawn(async move {
             let builder = auto::Builder::new(TokioExecutor::new());
-            // A connection that a script cuts ends in an error.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            // A connection that a script cuts, or that nobody trusts, ends in an error.
+            if let Ok(stream) = handshake.await {
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
 }

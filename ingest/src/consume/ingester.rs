@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use platbook_client::{Client, ClientConfig};
+use platbook_client::Client;
 use platbook_protocol::listing::Parser;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -85,7 +85,6 @@ impl Ingester {
         let address = listener
             .local_addr()
             .map_err(|source| ListenError::Bind { address: config.listen, source })?;
-        let client = ClientConfig { router: config.router.clone(), ..ClientConfig::default() };
         let clock = Clock::system();
         let s3_endpoint = config.s3_endpoint_url.as_deref();
         let (queue, bodies) =
@@ -93,7 +92,7 @@ impl Ingester {
         let shared = Shared {
             queue,
             bodies,
-            router: Client::try_with(&client)?,
+            router: Client::new(&config.router)?,
             parser: Parser::try_new(config.fields.clone())?,
             clock,
             room: Room::new(config.held_bytes_max, config.held_messages_max),

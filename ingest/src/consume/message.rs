@@ -1,6 +1,6 @@
 //! One message on its way, and what its body says.
 
-use platbook_client::QuarantinePut;
+use platbook_client::admin::QuarantinePut;
 use platbook_protocol::listing::{ListingError, Parsed, Parser};
 use platbook_protocol::problem::Code;
 

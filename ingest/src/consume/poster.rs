@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use platbook_client::error::chain;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -74,7 +74,7 @@ async fn post(ingest: &Ingest, outlets: &Outlets, batch: Vec<Pending>) {
     let mut backoff = BACKOFF_MIN;
     while let Some(mut batch) = work.pop() {
         let lines: Vec<u8> = batch.iter().flat_map(|pending| &pending.line).copied().collect();
-        let error = match ingest.router.post_messages(Bytes::from(lines), true).await {
+        let error = match ingest.router.post(lines).will_resend().await {
             Ok(answer) => {
                 backoff = BACKOFF_MIN;
                 ingest.stats.on_answer(&answer);
@@ -87,12 +87,14 @@ async fn post(ingest: &Ingest, outlets: &Outlets, batch: Vec<Pending>) {
         ingest.stats.post_errors.add(1);
         match verdict::of_error(&error) {
             Failure::Again => {
-                warn!(%error, messages = batch.len(), "batch is sent again");
+                let error = chain(&error);
+                warn!(error, messages = batch.len(), "batch is sent again");
                 ingest.stats.on_router_away();
                 work.push(batch);
             }
             Failure::Suspicious { .. } if batch.len() > 1 => {
-                debug!(%error, messages = batch.len(), "batch is halved");
+                let error = chain(&error);
+                debug!(error, messages = batch.len(), "batch is halved");
                 let tail = batch.split_off(batch.len() / 2);
                 work.extend([tail, batch]);
                 continue;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use platbook_client::QuarantinePut;
+use platbook_client::admin::QuarantinePut;
+use platbook_client::error::chain;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -48,7 +49,7 @@ async fn put(ingest: &Ingest, settled: &mpsc::Sender<Settled>, batch: Vec<Refuse
     let mut backoff = BACKOFF_MIN;
     while let Some(mut batch) = work.pop() {
         let puts: Vec<QuarantinePut> = batch.iter().map(Refused::to_put).collect();
-        let error = match ingest.router.quarantine_put(&puts).await {
+        let error = match ingest.router.admin().quarantine_put(&puts).await {
             Ok(()) => {
                 backoff = BACKOFF_MIN;
                 for Refused { message, code, share, .. } in batch {
@@ -65,7 +66,8 @@ async fn put(ingest: &Ingest, settled: &mpsc::Sender<Settled>, batch: Vec<Refuse
         let is_full = error.problem().is_some_and(|problem| problem.code == "quarantine_full");
         match verdict::of_error(&error) {
             Failure::Again if !is_full => {
-                warn!(%error, messages = batch.len(), "quarantine is tried again");
+                let error = chain(&error);
+                warn!(error, messages = batch.len(), "quarantine is tried again");
                 work.push(batch);
             }
             Failure::Suspicious { .. } if batch.len() > 1 => {
@@ -74,7 +76,8 @@ async fn put(ingest: &Ingest, settled: &mpsc::Sender<Settled>, batch: Vec<Refuse
                 continue;
             }
             Failure::Again | Failure::Suspicious { .. } => {
-                error!(%error, messages = batch.len(), "quarantine does not take messages");
+                let error = chain(&error);
+                error!(error, messages = batch.len(), "quarantine does not take messages");
                 ingest.stats.quarantine_refused.add(batch.len() as u64);
                 let release = |r: &Refused| ingest.held.release(&r.message.message_id, true);
                 let handles: Vec<String> = batch.iter().flat_map(release).collect();

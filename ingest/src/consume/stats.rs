@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use platbook_client::BulkAnswer;
+use platbook_client::answer::BulkAnswer;
 use platbook_protocol::TimeMs;
 
 use super::held::Held;

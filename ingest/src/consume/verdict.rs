@@ -1,6 +1,8 @@
 //! What the router's answer means for a message.
 
-use platbook_client::{BulkAnswer, Error, Rejection};
+use platbook_client::answer::{BulkAnswer, Rejection};
+use platbook_client::error::chain;
+use platbook_client::{Error, WriteError};
 use platbook_protocol::problem::{Blame, Code};
 
 /// What becomes of one message.
@@ -56,34 +58,35 @@ pub(super) enum Failure {
 }
 
 /// Tells a router that is away or overloaded from one that chokes on what it is sent.
-pub(super) fn of_error(error: &Error) -> Failure {
+pub(super) fn of_error(error: &WriteError) -> Failure {
     let suspicious = |code: &str| Failure::Suspicious {
         code: if code.is_empty() { "internal".to_string() } else { code.to_string() },
-        detail: error.to_string(),
+        detail: chain(error),
     };
     match error {
-        Error::Refused(problem) => match Code::try_parse(&problem.code).map(Code::blame) {
-            Some(Blame::Service) => Failure::Again,
-            // Credentials are nobody's message.
-            _ if matches!(problem.status, 401 | 403) => Failure::Again,
-            Some(Blame::Message | Blame::Request | Blame::State) | None => {
-                suspicious(&problem.code)
+        WriteError::NotDone(Error::Refused(problem)) => {
+            match Code::try_parse(&problem.code).map(Code::blame) {
+                Some(Blame::Service) => Failure::Again,
+                // Credentials are nobody's message.
+                _ if matches!(problem.status, 401 | 403) => Failure::Again,
+                Some(Blame::Message | Blame::Request | Blame::State) | None => {
+                    suspicious(&problem.code)
+                }
             }
-        },
-        Error::Unknown { problem: Some(problem), .. } if problem.status == 500 => {
-            suspicious(&problem.code)
         }
-        Error::Unknown { .. }
-        | Error::Unavailable { .. }
-        | Error::BadUrl { .. }
-        | Error::BadAnswer { .. }
-        | Error::BrokenStream { .. } => Failure::Again,
+        WriteError::Unknown(_) => match error.problem() {
+            Some(problem) if problem.status == 500 => suspicious(&problem.code),
+            // Refused behind a part that may be done.
+            Some(problem) if matches!(problem.status, 400 | 413) => suspicious(&problem.code),
+            Some(_) | None => Failure::Again,
+        },
+        WriteError::NotDone(_) => Failure::Again,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use platbook_client::Problem;
+    use platbook_client::{AttemptError, Problem, Unknown};
 
     use super::*;
 
@@ -115,16 +118,15 @@ mod tests {
 
     #[test]
     fn a_timeout_is_nobodys_fault_and_a_defect_may_be_a_messages() {
-        let unknown = |status, code: &str| Error::Unknown {
-            attempts: 1,
-            reason: String::new(),
-            problem: Some(Problem { status, code: code.into(), detail: String::new() }),
+        let problem = |status, code: &str| Problem::new(status, code, "");
+        let unknown = |status, code: &str| {
+            let last = AttemptError::Answered(Box::new(problem(status, code)));
+            WriteError::Unknown(Unknown::new(1, last))
         };
         assert_eq!(of_error(&unknown(504, "outcome_unknown")), Failure::Again);
         assert!(matches!(of_error(&unknown(500, "internal")), Failure::Suspicious { .. }));
-        let refused = |status, code: &str| {
-            Error::Refused(Problem { status, code: code.into(), detail: String::new() })
-        };
+        assert!(matches!(of_error(&unknown(413, "body_too_large")), Failure::Suspicious { .. }));
+        let refused = |status, code: &str| WriteError::NotDone(Error::from(problem(status, code)));
         assert_eq!(of_error(&refused(507, "disk_full")), Failure::Again);
         assert_eq!(of_error(&refused(403, "forbidden")), Failure::Again);
         assert!(matches!(of_error(&refused(400, "bad_json")), Failure::Suspicious { .. }));

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use platbook_client::{Client, ClientConfig};
+use platbook_client::ClientConfig;
+use platbook_client::admin::Admin;
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use serde_json::Value;
 
@@ -80,22 +81,22 @@ struct ReplaceArgs {
 pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     match args.action {
         ClusterAction::Status(args) => {
-            let status = Client::try_with(&args.client)?.cluster().await?;
+            let status = args.client.connect()?.admin().cluster().await?;
             match args.output.format() {
                 Format::Table => show(&status),
                 Format::Ndjson | Format::Json => output::line(&status.to_string()),
             }
         }
-        ClusterAction::Verify(args) => verify(&Client::try_with(&args.client)?).await,
+        ClusterAction::Verify(args) => verify(&args.client.connect()?.admin()).await,
         ClusterAction::TransferLeader(args) => {
-            let client = Client::try_with(&args.client)?;
-            let answer = client.transfer_leader(ShardId(args.shard), NodeId(args.to)).await?;
+            let admin = args.client.connect()?.admin();
+            let answer = admin.transfer_leader(ShardId(args.shard), NodeId(args.to)).await?;
             output::line(&answer.to_string())
         }
         ClusterAction::ReplaceReplica(args) => {
-            let client = Client::try_with(&args.client)?;
+            let admin = args.client.connect()?.admin();
             let (shard, replica) = (ShardId(args.shard), ReplicaId(args.replica));
-            let answer = client.replace_replica(shard, replica, NodeId(args.on)).await?;
+            let answer = admin.replace_replica(shard, replica, NodeId(args.on)).await?;
             output::line(&answer.to_string())
         }
     }
@@ -159,11 +160,11 @@ enum Agreement {
     NotYet,
 }
 
-async fn verify(client: &Client) -> anyhow::Result<()> {
+async fn verify(admin: &Admin) -> anyhow::Result<()> {
     let from = Instant::now();
     let mut agreed: BTreeSet<String> = BTreeSet::new();
     loop {
-        let status = client.cluster_with_hashes().await?;
+        let status = admin.cluster_with_hashes().await?;
         let shards = list(&status["shards"]);
         ensure!(!shards.is_empty(), "the cluster has no shards");
         let mut waiting = Vec::new();

@@ -48,7 +48,7 @@ pub(crate) struct Listings {
 impl Listings {
     /// Takes a snapshot of every shard.
     pub(crate) async fn open(client: &Client) -> anyhow::Result<Listings> {
-        let cluster = client.cluster().await?;
+        let cluster = client.admin().cluster().await?;
         let has_slots = |shard: &&serde_json::Value| !shard["slots"].is_null();
         let shards = cluster["shards"].as_array().into_iter().flatten().filter(has_slots);
         let ids: Vec<u64> = shards.filter_map(|shard| shard["id"].as_u64()).collect();
@@ -57,9 +57,9 @@ impl Listings {
         let mut token: Option<Token> = None;
         for id in ids {
             let shard = ShardId(u32::try_from(id).context("the number of a shard")?);
-            let stream = client.export_shard(shard).await?;
+            let stream = client.admin().export_shard(shard).await?;
             let own = stream.token().context("the router gave no token")?;
-            let own = Token::decode(own).context("the router's token")?;
+            let own = Token::decode(own.as_str()).context("the router's token")?;
             match &mut token {
                 None => token = Some(own),
                 Some(all) => {
@@ -91,9 +91,9 @@ async fn gather(mut stream: ZipListings, lines: mpsc::Sender<anyhow::Result<Vec<
         let next = stream.try_next().await;
         let is_over = !matches!(next, Ok(Some(_)));
         match next {
-            Ok(Some(line)) => {
-                bytes += line.len();
-                gathered.push(line);
+            Ok(Some(listing)) => {
+                bytes += listing.body().len();
+                gathered.push(listing.into_body());
             }
             Ok(None) => {}
             Err(error) => {
@@ -114,7 +114,7 @@ async fn gather(mut stream: ZipListings, lines: mpsc::Sender<anyhow::Result<Vec<
 /// `platbook export`.
 pub(crate) async fn run(args: ExportArgs) -> anyhow::Result<()> {
     let mut screen = Screen::new();
-    let client = Client::try_with(&args.client)?;
+    let client = args.client.connect()?;
     let mut listings = Listings::open(&client).await?;
     let token = listings.token.encode().context("the token of all shards")?;
     let mut out = Target::open(args.to.as_deref())?;

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use platbook_client::{Client, ClientConfig, WriteAnswer, WriteOptions, ZipQuery};
-use platbook_protocol::{ListingId, Revision, Zip};
+use platbook_client::{ClientConfig, Listing, ListingId, Revision, Write, Written, Zip, ZipQuery};
 use serde_json::{Value, json};
 
 use crate::output::{self, Format, OutputArgs};
@@ -129,7 +128,7 @@ pub(crate) async fn run_zip(args: ZipArgs) -> anyhow::Result<()> {
         property_type: args.property_type,
         fields: args.fields,
     };
-    let mut listings = Client::try_with(&args.client)?.zip(&args.zip, &query).await?;
+    let mut listings = args.client.connect()?.zip(args.zip).query(query).stream().await?;
     let format = args.output.format();
     let columns = FACTS.map(|(_, _, column)| column);
     match format {
@@ -140,14 +139,14 @@ pub(crate) async fn run_zip(args: ZipArgs) -> anyhow::Result<()> {
     let mut count = 0_u64;
     while let Some(listing) = listings.try_next().await? {
         match format {
-            Format::Table => output::line(&table::row(&columns, facts(&listing)))?,
+            Format::Table => output::line(&table::row(&columns, facts(listing.body())))?,
             Format::Json if count > 0 => output::text(",")?,
             Format::Json | Format::Ndjson => {}
         }
         match format {
             Format::Table => {}
-            Format::Json => output::bytes(&listing)?,
-            Format::Ndjson => output::bytes(&[&listing[..], b"\n"].concat())?,
+            Format::Json => output::bytes(listing.body())?,
+            Format::Ndjson => output::bytes(&[listing.as_ref(), b"\n"].concat())?,
         }
         count += 1;
     }
@@ -166,26 +165,26 @@ fn facts(listing: &[u8]) -> Vec<String> {
 
 /// `platbook get`.
 pub(crate) async fn run_get(args: GetArgs) -> anyhow::Result<()> {
-    let found = Client::try_with(&args.client)?.get(&args.id).await?;
+    let found = args.client.connect()?.get(&args.id).await?;
     let Some(listing) = found else { bail!("listing {} not found", args.id) };
     match args.output.format() {
         Format::Table => {
-            let revision = listing.revision.map_or_else(String::new, |r| r.to_string());
             output::line(&format!("id        {}", args.id))?;
             output::line(&format!("zip       {}", listing.zip))?;
-            output::line(&format!("revision  {revision}"))?;
-            let body: Value = serde_json::from_slice(&listing.body).context("reading a listing")?;
+            output::line(&format!("revision  {}", listing.revision))?;
+            let body: Value = listing.json().context("reading a listing")?;
             output::line(&serde_json::to_string_pretty(&body)?)
         }
-        Format::Ndjson | Format::Json => output::bytes(&[&listing.body[..], b"\n"].concat()),
+        Format::Ndjson | Format::Json => output::bytes(&[listing.listing.as_ref(), b"\n"].concat()),
     }
 }
 
 /// `platbook compare`.
 pub(crate) async fn run_compare(args: CompareArgs) -> anyhow::Result<()> {
-    let found = Client::try_with(&args.client)?.compare(&args.ids).await?;
-    let raw = |listing: &Option<Box<serde_json::value::RawValue>>| {
-        listing.as_ref().map_or("null".to_string(), |listing| listing.get().to_string())
+    let found = args.client.connect()?.compare(&args.ids).await?;
+    let raw = |listing: &Option<Listing>| match listing {
+        Some(listing) => String::from_utf8_lossy(listing.body()).into_owned(),
+        None => "null".to_string(),
     };
     let lines: Vec<String> = found.iter().map(raw).collect();
     match args.output.format() {
@@ -221,20 +220,23 @@ pub(crate) async fn run_put(args: PutArgs) -> anyhow::Result<()> {
             ListingId::try_new(key)?
         }
     };
-    let options = options(args.if_match);
-    let answer = Client::try_with(&args.client)?.put(&id, body, options).await?;
+    let write = only_if(Write::put(&id, body)?, args.if_match);
+    let answer = args.client.connect()?.send(&write).await?;
     told(&id, answer, &args.output)
 }
 
 /// `platbook delete`.
 pub(crate) async fn run_delete(args: DeleteArgs) -> anyhow::Result<()> {
-    let options = options(args.if_match);
-    let answer = Client::try_with(&args.client)?.delete(&args.id, options).await?;
+    let write = only_if(Write::delete(&args.id)?, args.if_match);
+    let answer = args.client.connect()?.send(&write).await?;
     told(&args.id, answer, &args.output)
 }
 
-fn options(if_match: Option<u64>) -> WriteOptions {
-    WriteOptions { sent: None, if_match: if_match.map(Revision) }
+fn only_if(write: Write, if_match: Option<u64>) -> Write {
+    match if_match {
+        Some(revision) => write.if_match(Revision(revision)),
+        None => write,
+    }
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<Bytes> {
@@ -247,7 +249,7 @@ fn read(file: &PathBuf) -> anyhow::Result<Bytes> {
     Ok(body.into())
 }
 
-fn told(id: &ListingId, answer: WriteAnswer, args: &OutputArgs) -> anyhow::Result<()> {
+fn told(id: &ListingId, answer: Written, args: &OutputArgs) -> anyhow::Result<()> {
     let outcome = format!("{:?}", answer.outcome).to_lowercase();
     let revision = answer.revision.map(|revision| revision.to_string());
     match args.format() {

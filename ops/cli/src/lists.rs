@@ -1,7 +1,8 @@
 //! `platbook quarantine` and `platbook suspects`: what an operator looks after.
 
 use anyhow::Context;
-use platbook_client::{Client, ClientConfig, Page};
+use platbook_client::ClientConfig;
+use platbook_client::admin::Page;
 use serde_json::Value;
 
 use crate::output::{self, Format, OutputArgs};
@@ -52,10 +53,9 @@ struct MessageArgs {
 pub(crate) async fn run_quarantine(args: QuarantineArgs) -> anyhow::Result<()> {
     match args.action {
         QuarantineAction::List(args) => {
-            let client = Client::try_with(&args.client)?;
-            let page = async |cursor: Option<String>| {
-                client.quarantine_list(PAGE, cursor.as_deref()).await
-            };
+            let admin = args.client.connect()?.admin();
+            let page =
+                async |cursor: Option<String>| admin.quarantine_list(PAGE, cursor.as_deref()).await;
             let columns = [
                 ("message_id", table::text("MESSAGE", 36)),
                 ("code", table::text("CODE", 20)),
@@ -64,17 +64,17 @@ pub(crate) async fn run_quarantine(args: QuarantineArgs) -> anyhow::Result<()> {
             list(&args.output, &columns, page).await
         }
         QuarantineAction::Show(args) => {
-            let client = Client::try_with(&args.client)?;
-            let found = client.quarantine_get(&args.message_id).await?;
+            let admin = args.client.connect()?.admin();
+            let found = admin.quarantine_get(&args.message_id).await?;
             let message = found.with_context(|| missing(&args.message_id))?;
             output::line(&serde_json::to_string_pretty(&message)?)
         }
         QuarantineAction::Retry(args) => {
-            let client = Client::try_with(&args.client)?;
-            output::line(&client.quarantine_retry(&args.message_id).await?.to_string())
+            let admin = args.client.connect()?.admin();
+            output::line(&admin.quarantine_retry(&args.message_id).await?.to_string())
         }
         QuarantineAction::Drop(args) => {
-            Ok(Client::try_with(&args.client)?.quarantine_drop(&args.message_id).await?)
+            Ok(args.client.connect()?.admin().quarantine_drop(&args.message_id).await?)
         }
     }
 }
@@ -85,8 +85,8 @@ fn missing(message_id: &str) -> String {
 
 /// `platbook suspects`.
 pub(crate) async fn run_suspects(args: ListArgs) -> anyhow::Result<()> {
-    let client = Client::try_with(&args.client)?;
-    let page = async |cursor: Option<String>| client.suspects(PAGE, cursor.as_deref()).await;
+    let admin = args.client.connect()?.admin();
+    let page = async |cursor: Option<String>| admin.suspects(PAGE, cursor.as_deref()).await;
     let columns = [("id", table::text("ID", 40)), ("reason", table::text("REASON", 40))];
     list(&args.output, &columns, page).await
 }
@@ -104,7 +104,7 @@ async fn list(
     let mut all = Vec::new();
     let mut cursor = None;
     loop {
-        let Page { items, next } = page(cursor).await?;
+        let Page { items, next, .. } = page(cursor).await?;
         for item in items {
             match format {
                 Format::Table => {

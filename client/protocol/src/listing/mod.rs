@@ -1,7 +1,8 @@
 //! The edge: from the raw bytes of a user or a queue to what the store moves, once and in one pass.
 //!
 //! Reading order:
-//! 1. [`minify`]: strict JSON without white space; `scan` is the pass itself, `string` its strings.
+//! 1. [`mod@minify`]: strict JSON without white space; `scan` is the pass itself, `string` its
+//!    strings.
 //! 2. [`extract`]: the fields that are looked for (`plan`), and what is made of them.
 //! 3. [`summary`]: the few numbers that filters and cards need; [`filter`]: matching them.
 //! 4. [`digest`]: the content of an upsert in 16 bytes.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use platbook_chaos_tests::Process;
-use platbook_client::{Client, ZipQuery};
+use platbook_client::Client;
 use platbook_protocol::Zip;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -115,16 +115,16 @@ struct Read {
 async fn read(router: &str, pause_per_mib: Duration) -> anyhow::Result<Read> {
     let client = Client::new(router)?.with_deadline(Duration::from_secs(60));
     // The connection is not what is measured.
-    client.cluster().await?;
+    client.admin().cluster().await?;
     let zip = Zip::try_parse(ZIP).context("five digits")?;
     let began = Instant::now();
-    let mut stream = client.zip(&zip, &ZipQuery::default()).await?;
+    let mut stream = client.zip(zip).stream().await?;
     let (mut listings, mut bytes, mut paused) = (0, 0, 0);
     let mut first_byte = None;
-    while let Some(line) = stream.try_next().await? {
+    while let Some(listing) = stream.try_next().await? {
         first_byte.get_or_insert_with(|| began.elapsed());
         listings += 1;
-        bytes += line.len();
+        bytes += listing.body().len();
         if bytes >> 20 > paused {
             paused = bytes >> 20;
             tokio::time::sleep(pause_per_mib).await;

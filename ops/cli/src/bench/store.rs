@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use platbook_chaos_tests::operator::now_ms;
 use platbook_chaos_tests::{Cluster, Layout, Process, Scrape, wait};
-use platbook_client::{Client, ClientConfig};
+use platbook_client::Client;
 
 use super::drive::{Listing, Sink};
 use super::usage::Servers;
@@ -46,7 +46,7 @@ impl Store {
     pub(super) async fn trained(&self) -> anyhow::Result<()> {
         let client = &self.sink.clients[0];
         wait::until("a dictionary is trained", TRAINED_WITHIN, async || {
-            let cluster = client.cluster().await.map_err(|error| error.to_string())?;
+            let cluster = client.admin().cluster().await.map_err(|error| error.to_string())?;
             let id = cluster["dictionary"].as_u64().unwrap_or_default();
             if id == 0 { Err("none yet".to_string()) } else { Ok(()) }
         })
@@ -86,12 +86,7 @@ pub(super) struct StoreSink {
 
 impl StoreSink {
     pub(super) fn try_new(router: &str) -> anyhow::Result<StoreSink> {
-        let config = ClientConfig {
-            router: router.to_string(),
-            deadline_ms: DEADLINE.as_millis() as u64,
-            ..ClientConfig::default()
-        };
-        let clients = (0..CONNECTIONS).map(|_| Client::try_with(&config));
+        let clients = (0..CONNECTIONS).map(|_| Client::builder(router).deadline(DEADLINE).build());
         Ok(StoreSink { clients: clients.collect::<Result<_, _>>()? })
     }
 }
@@ -114,7 +109,7 @@ impl Sink for StoreSink {
 
     async fn send(&self, client: usize, (count, lines): (u64, Bytes)) -> anyhow::Result<()> {
         let client = &self.clients[client % self.clients.len()];
-        let answer = client.post_messages(lines, true).await?;
+        let answer = client.post(lines).will_resend().await?;
         let done = answer.applied + answer.unchanged + answer.duplicate;
         ensure!(done == count, "{done} of {count} listings are done: {answer:?}");
         Ok(())

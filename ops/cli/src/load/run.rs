@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use platbook_client::{BulkAnswer, Client, ClientConfig, Error, Rejection};
+use platbook_client::answer::{BulkAnswer, Rejection};
+use platbook_client::{Client, ClientConfig, WriteError};
 use platbook_ingest::lines::Lines;
 use platbook_protocol::TimeMs;
 use platbook_protocol::problem::{Blame, Code};
@@ -76,7 +77,7 @@ pub(crate) struct Loaded {
 
 /// `platbook load`.
 pub(crate) async fn run(args: LoadArgs, stop: CancellationToken) -> anyhow::Result<()> {
-    let client = Client::try_with(&args.client)?;
+    let client = args.client.connect()?;
     let is_stdin = |file: &PathBuf| file == Path::new("-");
     let path = match (&args.state, args.files.iter().any(is_stdin)) {
         (Some(_), true) => bail!("standard input cannot be resumed: --state needs files"),
@@ -184,7 +185,7 @@ impl Load {
 
     fn on_loaded(&mut self, number: u64, lines: usize, loaded: Loaded) -> anyhow::Result<()> {
         let Loaded { answer, rejected } = loaded;
-        count(&mut self.tally, &answer);
+        self.tally.add_counts(&answer);
         for (place, rejection) in &rejected {
             self.on_rejected(*place, rejection)?;
         }
@@ -271,7 +272,7 @@ pub(crate) async fn load_batch(
     let mut pause = PAUSE_MIN;
     let mut moved = Instant::now();
     loop {
-        let trouble = match client.post_listings(left.body(), sent).await {
+        let trouble = match client.post(left.body()).at(sent).will_resend().await {
             Ok(answer) => {
                 let again = loaded.add(&left, answer);
                 if again.is_empty() {
@@ -284,10 +285,7 @@ pub(crate) async fn load_batch(
                 anyhow::anyhow!("{} lines are not done yet", again.len())
             }
             // The same listings with the same time: whatever happened, it happens once.
-            Err(error @ (Error::Unavailable { .. } | Error::Unknown { .. })) => error.into(),
-            Err(Error::Refused(problem)) if problem.code == "disk_full" => {
-                Error::Refused(problem).into()
-            }
+            Err(error) if is_for_now(&error) => error.into(),
             Err(error) => return Err(error.into()),
         };
         if moved.elapsed() >= patience {
@@ -299,22 +297,27 @@ pub(crate) async fn load_batch(
     }
 }
 
+/// Whether what failed may go well later.
+fn is_for_now(error: &WriteError) -> bool {
+    let is_full = error.problem().is_some_and(|problem| problem.is(Code::DiskFull));
+    error.is_unknown() || error.retryable() || is_full
+}
+
 impl Loaded {
     /// Adds what became of other lines.
     pub(crate) fn merge(&mut self, other: Loaded) {
-        count(&mut self.answer, &other.answer);
+        self.answer.add_counts(&other.answer);
         self.rejected.extend(other.rejected);
     }
 
     /// How many lines this is about.
     pub(crate) fn lines(&self) -> u64 {
-        let BulkAnswer { applied, unchanged, stale, duplicate, suspect, .. } = self.answer;
-        applied + unchanged + stale + duplicate + suspect + self.rejected.len() as u64
+        self.answer.done() + self.rejected.len() as u64
     }
 
     /// Takes the answer to a batch; gives the numbers of the lines that are to be sent again.
     fn add(&mut self, batch: &Batch, answer: BulkAnswer) -> Vec<u64> {
-        count(&mut self.answer, &answer);
+        self.answer.add_counts(&answer);
         let mut again = answer.busy;
         for rejection in answer.rejected {
             let at = usize::try_from(rejection.line).ok().and_then(|line| line.checked_sub(1));
@@ -329,14 +332,6 @@ impl Loaded {
         }
         again
     }
-}
-
-fn count(tally: &mut BulkAnswer, answer: &BulkAnswer) {
-    tally.applied += answer.applied;
-    tally.unchanged += answer.unchanged;
-    tally.stale += answer.stale;
-    tally.duplicate += answer.duplicate;
-    tally.suspect += answer.suspect;
 }
 
 /// When a load begins: all of it counts as sent then.

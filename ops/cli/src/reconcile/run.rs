@@ -71,7 +71,7 @@ pub(crate) async fn run(args: ReconcileArgs, file: File) -> anyhow::Result<()> {
         "the copy is read twice: give files, not standard input"
     );
     let parser = Arc::new(Parser::try_new(file.table("router.fields")?)?);
-    let client = Client::try_with(&args.client)?;
+    let client = args.client.connect()?;
     let scratch = tempfile::Builder::new().prefix("platbook-reconcile-").tempdir();
     let scratch = scratch.context("making a temporary directory")?;
     let mut screen = Screen::new();
