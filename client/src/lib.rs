@@ -2,9 +2,7 @@
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! use platbook_client::Client;
-//!
-//! let client = Client::new("http://127.0.0.1:8080")?;
+//! let client = platbook_client::Client::new("http://127.0.0.1:8080")?;
 //!
 //! // Every listing of a ZIP, as it was at one moment.
 //! let mut listings = client.zip("98103").min_price(500_000).stream().await?;
@@ -13,9 +11,7 @@
 //!     println!("{} {}", listing["ListingKey"], listing["ListPrice"]);
 //! }
 //!
-//! // A write ends as done, as surely not done, or as unknown; the types tell them apart.
-//! let written = client.delete("7129300520").await?;
-//! println!("{:?} at revision {:?}", written.outcome, written.revision);
+//! client.delete("7129300520").await?; // done; or surely not done, or unknown: told apart by type
 //! # Ok(()) }
 //! ```
 //!
@@ -57,3 +53,7 @@ pub use problem::Problem;
 pub use token::Token;
 pub use write::{Outcome, Write, Written};
 pub use zip::{ZipListings, ZipQuery};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
