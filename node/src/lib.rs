@@ -30,6 +30,7 @@ mod server;
 mod shard;
 mod system;
 
+pub use clock::Clock;
 pub use config::NodeConfig;
 pub use error::NodeError;
-pub use node::run;
+pub use node::{run, run_by};

@@ -62,8 +62,17 @@ pub(crate) struct Disk {
 
 /// Runs a node until `stop` resolves, then drains it.
 pub async fn run(config: NodeConfig, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    run_by(Clock::default(), config, stop).await
+}
+
+/// Runs a node by a clock of the caller's.
+pub async fn run_by(
+    clock: Clock,
+    config: NodeConfig,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
     config.check().map_err(NodeError::Config)?;
-    let node = Node::open(config)?;
+    let node = Node::open(clock, config)?;
     let listener = server::bind(node.config.listen).await?;
     let service = Service::new(node.clone(), node.memory.request_bytes);
     let serving = tokio::spawn(server::serve(listener, service, node.shutdown.clone()));
@@ -92,7 +101,7 @@ pub async fn run(config: NodeConfig, stop: impl Future<Output = ()>) -> Result<(
 }
 
 impl Node {
-    fn open(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
+    fn open(clock: Clock, config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         let data = DataDir::open(&config.data)?;
         let identity = data.identity(config.node())?;
         let memory = Memory::divide(config.memory_max);
@@ -100,7 +109,7 @@ impl Node {
         let shutdown = CancellationToken::new();
         let peers = Peers::new(directory.clone(), shutdown.child_token());
         let node = Arc::new(Node {
-            clock: Clock::default(),
+            clock,
             memory,
             directory,
             peers,

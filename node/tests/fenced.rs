@@ -42,8 +42,7 @@ async fn a_leader_that_cannot_read_its_log_is_fenced_and_rebuilt_while_others_le
     let (old, _) = *replicas.iter().find(|(_, node)| *node == leader).expect("in the map");
     let fault = fault_of(&mut cluster, leader, shard).await;
     assert!(fault.contains("log"), "{fault}");
-    let metrics = metrics(&cluster, leader).await;
-    assert!(metrics.contains("platbook_node_replicas_fenced 1\n"), "{metrics}");
+    assert_eq!(cluster.metric(leader, "platbook_node_replicas_fenced").await, 1.0);
     let unready = cluster.exchange(leader, "GET", "/readyz", Vec::new()).await;
     let (status, reason) = unready.expect("it answers");
     let reason = String::from_utf8_lossy(&reason).into_owned();
@@ -96,9 +95,4 @@ async fn fault_of(cluster: &mut Cluster, node: NodeId, shard: ShardId) -> String
         }
     };
     tokio::time::timeout(PATIENCE, fenced).await.expect("the replica meets its fault")
-}
-
-async fn metrics(cluster: &Cluster, node: NodeId) -> String {
-    let answered = cluster.exchange(node, "GET", "/metrics", Vec::new()).await;
-    String::from_utf8_lossy(&answered.expect("it answers").1).into_owned()
 }

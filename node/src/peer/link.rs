@@ -11,7 +11,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -54,6 +54,8 @@ struct Shared {
     peer: NodeId,
     next_channel: AtomicU64,
     connection: Mutex<Option<Connection>>,
+    /// The peer showed a sign of life: no reason to wait before the next attempt.
+    retry: Notify,
 }
 
 #[derive(Clone)]
@@ -106,7 +108,8 @@ pub(crate) struct ChannelSender {
 
 impl Link {
     pub(crate) fn start(peer: NodeId, directory: Directory, shutdown: CancellationToken) -> Link {
-        let shared = Shared { peer, next_channel: AtomicU64::new(1), connection: Mutex::new(None) };
+        let (next_channel, connection) = (AtomicU64::new(1), Mutex::new(None));
+        let shared = Shared { peer, next_channel, connection, retry: Notify::new() };
         let link = Link { shared: Arc::new(shared) };
         tokio::spawn(link.clone().keep_connected(directory, shutdown));
         link
@@ -115,6 +118,13 @@ impl Link {
     /// Whether the peer is connected at the moment.
     pub(crate) fn stands(&self) -> bool {
         self.shared.connection.lock().expect("never poisoned").is_some()
+    }
+
+    /// Connects without waiting for the next attempt's time.
+    pub(crate) fn retry_now(&self) {
+        if !self.stands() {
+            self.shared.retry.notify_one();
+        }
     }
 
     /// Opens a channel to a replica on the peer.
@@ -161,7 +171,8 @@ impl Link {
                 }
             }
             self.disconnect();
-            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            let retry = tokio::time::timeout(pause, self.shared.retry.notified());
+            if shutdown.run_until_cancelled(retry).await.is_none() {
                 return;
             }
         }

@@ -9,7 +9,7 @@ pub(crate) mod serve;
 pub(crate) mod snapshot;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use platbook_protocol::NodeId;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +22,14 @@ use link::Link;
 pub(crate) struct Peers {
     directory: Directory,
     links: Arc<Mutex<HashMap<NodeId, Link>>>,
+    /// Links that others hold to this node.
+    incoming: Arc<Mutex<HashMap<NodeId, usize>>>,
     shutdown: CancellationToken,
 }
 
 impl Peers {
     pub(crate) fn new(directory: Directory, shutdown: CancellationToken) -> Peers {
-        Peers { directory, links: Arc::default(), shutdown }
+        Peers { directory, links: Arc::default(), incoming: Arc::default(), shutdown }
     }
 
     /// The link to `node`; it connects in the background.
@@ -37,15 +39,44 @@ impl Peers {
         links.entry(node).or_insert_with(open).clone()
     }
 
-    /// Whether this node can reach a majority of `nodes`, itself included: without one it could not
-    /// be elected. Connects to those it does not know yet.
+    /// Notes that `from` holds a link to this node, for as long as the result lives. Whoever was
+    /// away and calls again can be called again, at once.
+    pub(crate) fn on_incoming(&self, from: NodeId) -> Incoming {
+        *self.incoming().entry(from).or_default() += 1;
+        self.link(from).retry_now();
+        Incoming { peers: self.clone(), from }
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, HashMap<NodeId, usize>> {
+        self.incoming.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Whether this node and a majority of `nodes`, itself included, reach each other: without
+    /// that it could not be elected, or its answers would not be heard. Connects to those it does
+    /// not know yet.
     pub(crate) fn reach_majority(&self, own: NodeId, nodes: impl Iterator<Item = NodeId>) -> bool {
-        let reached: Vec<bool> =
-            nodes.map(|node| node == own || self.link(node).stands()).collect();
+        let reached = |node| self.link(node).stands() && self.incoming().contains_key(&node);
+        let reached: Vec<bool> = nodes.map(|node| node == own || reached(node)).collect();
         reached.iter().filter(|reached| **reached).count() * 2 > reached.len()
     }
 
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+}
+
+/// A link that a peer holds to this node.
+pub(crate) struct Incoming {
+    peers: Peers,
+    from: NodeId,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let mut incoming = self.peers.incoming();
+        match incoming.get_mut(&self.from) {
+            Some(held) if *held > 1 => *held -= 1,
+            Some(_) | None => drop(incoming.remove(&self.from)),
+        }
     }
 }

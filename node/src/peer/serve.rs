@@ -26,6 +26,7 @@ pub(crate) fn serve(
     body: Incoming,
     groups: Groups,
     objections: Objections,
+    held: Option<super::Incoming>,
 ) -> mpsc::Receiver<Outgoing> {
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
     let session = Session {
@@ -38,6 +39,7 @@ pub(crate) fn serve(
         if let Err(error) = session.run(body).await {
             objections.note(from, Objection::Link, &error.to_string());
         }
+        drop(held);
     });
     queue
 }

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -32,6 +32,9 @@ use crate::peer::{Peers, snapshot};
 const APPENDS_IN_FLIGHT_MAX: usize = 32;
 /// A stream whose oldest request waits longer than this is broken.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses of a leader before it tries again to reach a replica that was out of reach.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 type RpcError = RPCError<Types>;
 type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
@@ -143,6 +146,13 @@ impl RaftNetworkV2<Types> for Client {
             });
             Ok(Box::pin(answers) as BoxStream<'s, _>)
         })
+    }
+
+    /// A link that is down costs nothing to look at again, and what a leader fails to send is
+    /// what its writes wait for.
+    fn backoff(&self) -> Option<Backoff> {
+        let longer = |pause: &Duration| Some((*pause * 2).min(BACKOFF_MAX));
+        Some(Backoff::new(std::iter::successors(Some(BACKOFF_MIN), longer)))
     }
 
     async fn vote(

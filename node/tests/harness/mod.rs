@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use platbook_engine::store::Inspection;
-use platbook_node::NodeConfig;
+use platbook_node::{Clock, NodeConfig};
 use platbook_protocol::codec;
 use platbook_protocol::map::Map;
 use platbook_protocol::op::{Body, Op, OpList, OpOutcome};
@@ -54,6 +54,7 @@ pub(crate) struct Cluster {
     shards: u32,
     /// Settings that differ from those of the other tests.
     settings: serde_json::Value,
+    clocks: BTreeMap<NodeId, Clock>,
     running: BTreeMap<NodeId, Running>,
     map: Option<Map>,
 }
@@ -70,8 +71,8 @@ impl Cluster {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let addresses = (1..=nodes).map(|id| (NodeId(id), free_address())).collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let running = BTreeMap::new();
-        let mut cluster = Cluster { dir, addresses, shards, settings, running, map: None };
+        let (clocks, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Cluster { dir, addresses, shards, settings, clocks, running, map: None };
         cluster.start_all().await;
         cluster
     }
@@ -110,8 +111,10 @@ impl Cluster {
         let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let clock = self.clock(id);
         let task = tokio::spawn(async move {
-            let run = platbook_node::run(config, async move { stopped.cancelled().await });
+            let stopped = async move { stopped.cancelled().await };
+            let run = platbook_node::run_by(clock, config, stopped);
             run.await.map_err(|e| e.to_string())
         });
         self.running.insert(id, Running { stop, task });
@@ -124,6 +127,37 @@ impl Cluster {
 
     pub(crate) fn address(&self, id: NodeId) -> SocketAddr {
         self.addresses[&id]
+    }
+
+    /// The node's clock, which goes on over restarts.
+    pub(crate) fn clock(&mut self, id: NodeId) -> Clock {
+        self.clocks.entry(id).or_default().clone()
+    }
+
+    /// A metric of a node that has no labels.
+    pub(crate) async fn metric(&self, id: NodeId, name: &str) -> f64 {
+        let answered = self.exchange(id, "GET", "/metrics", Vec::new()).await;
+        let text = String::from_utf8_lossy(&answered.expect("it answers").1).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no metric {name}: {text}"));
+        value.parse().expect("a number")
+    }
+
+    /// Waits until a metric of a node is as wanted.
+    pub(crate) async fn until(&self, id: NodeId, name: &str, wanted: impl Fn(f64) -> bool) {
+        let mut poll = tokio::time::interval(POLL);
+        let mut last = f64::NAN;
+        let reached = async {
+            loop {
+                last = self.metric(id, name).await;
+                if wanted(last) {
+                    return;
+                }
+                poll.tick().await;
+            }
+        };
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(reached.is_ok(), "{name} of node {id} stays at {last}");
     }
 
     /// The cluster's id, as callers name it.

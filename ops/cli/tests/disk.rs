@@ -1,9 +1,10 @@
-//! Disks that fill up under a running installation: each node on a small file system of its own.
+//! Disks that fail a running installation: full ones, each node on a small file system of its own,
+//! and one that cannot make durable what it took.
 
 mod installation;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use installation::{cluster, listing};
@@ -135,6 +136,58 @@ async fn nearly_full_disks_make_nodes_read_only_and_room_makes_them_writable_aga
     }
     applied(put_all(&cluster, 4).await);
     cluster.stop().await.expect("no node has ended before");
+}
+
+/// Lets the next fdatasync of a running process fail; `None` where that is not allowed.
+fn fail_next_sync(pid: u32) -> Option<Child> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    strace.args(["-e", "inject=fdatasync:error=EIO", "-p", &pid.to_string()]);
+    let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = strace.spawn().ok()?;
+    // It traces when the kernel says so, or has ended.
+    loop {
+        if child.try_wait().ok()?.is_some() {
+            return None;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        if !status.lines().any(|line| line == "TracerPid:\t0") {
+            return Some(child);
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_does_not_sync_stops_and_the_others_lose_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut cluster = cluster(dir.path()).await;
+    let applied = |answers: Vec<(u16, String)>| {
+        for (status, text) in answers {
+            assert_eq!(status, 200, "{text}");
+        }
+    };
+    applied(put_all(&cluster, 1).await);
+    let Some(mut strace) = fail_next_sync(cluster.nodes[0].pid()) else {
+        skipped("processes cannot be traced here");
+        return;
+    };
+    // No write fails: what was in flight on the node is asked for again elsewhere.
+    applied(put_all(&cluster, 2).await);
+    let status = cluster.nodes[0].ended_within(SOON).await.expect("the node ends by itself");
+    strace.wait().expect("strace ends with it");
+    assert_eq!(status.code(), Some(1), "a node without a durable log must not go on");
+    let log = std::fs::read_to_string(cluster.nodes[0].log()).expect("a log");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("node stopped itself") && last.contains("os error 5"), "{last}");
+    applied(put_all(&cluster, 3).await);
+    let listings = count(&cluster).await;
+
+    cluster.restart_node(0).await.expect("a disk that was repaired");
+    applied(put_all(&cluster, 4).await);
+    assert_eq!(count(&cluster).await, listings);
+    cluster.verify().await.expect("all replicas hold the same");
+    cluster.stop().await.expect("no other node has ended");
 }
 
 #[allow(clippy::print_stderr, reason = "whoever reads the tests' output should know")]
