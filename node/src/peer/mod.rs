@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::directory::Directory;
 use link::Link;
 
+/// Callers of whom links are counted; members of a cluster are far fewer.
+const INCOMING_MAX: usize = 4096;
+
 /// All links of this node, made when they are first asked for.
 #[derive(Clone)]
 pub(crate) struct Peers {
@@ -40,11 +43,20 @@ impl Peers {
     }
 
     /// Notes that `from` holds a link to this node, for as long as the result lives. Whoever was
-    /// away and calls again can be called again, at once.
-    pub(crate) fn on_incoming(&self, from: NodeId) -> Incoming {
-        *self.incoming().entry(from).or_default() += 1;
-        self.link(from).retry_now();
-        Incoming { peers: self.clone(), from }
+    /// away and calls again can be called again, at once. A peer may know the first map before this
+    /// node does, so whether it is a member is asked when it counts.
+    pub(crate) fn on_incoming(&self, from: NodeId) -> Option<Incoming> {
+        let mut incoming = self.incoming();
+        if incoming.len() >= INCOMING_MAX && !incoming.contains_key(&from) {
+            return None;
+        }
+        *incoming.entry(from).or_default() += 1;
+        drop(incoming);
+        let links = self.links.lock().expect("no code panics while it holds this lock");
+        if let Some(link) = links.get(&from) {
+            link.retry_now();
+        }
+        Some(Incoming { peers: self.clone(), from })
     }
 
     fn incoming(&self) -> MutexGuard<'_, HashMap<NodeId, usize>> {

@@ -89,19 +89,13 @@ impl Service {
             link::LINK_PATH => {
                 let (groups, objections) = (self.node.groups(), self.node.objections());
                 let body = request.into_body();
-                let held = self.member(caller).map(|node| self.node.peers().on_incoming(node));
+                let held = caller.node.and_then(|node| self.node.peers().on_incoming(node));
                 let answers = serve::serve(caller, body, groups.clone(), objections.clone(), held);
                 Response::new(link::body_of(answers))
             }
             snapshot::SNAPSHOT_PATH => control::receive_snapshot(&self.node, request).await,
             _ => self.call(caller, &path, request).await,
         }
-    }
-
-    /// The caller, if it is a node of the map.
-    fn member(&self, caller: Caller) -> Option<NodeId> {
-        let map = self.node.directory().map()?;
-        caller.node.filter(|node| map.node(*node).is_some())
     }
 
     async fn call(&self, caller: Caller, path: &str, request: Request<Incoming>) -> Answer {
