@@ -11,8 +11,9 @@
 //! 6. [`load`]: clients that write and read back, and know what they must see. [`quantiles`]: how
 //!    long something took.
 //! 7. What is done to a cluster: [`restart`] kills all nodes at once, [`failover`] kills leaders,
-//!    [`rolling`] restarts one node after the other.
+//!    [`rolling`] restarts one node after the other, [`changes`] kills a consumer of changes.
 
+pub mod changes;
 pub mod cluster;
 pub mod error;
 pub mod failover;

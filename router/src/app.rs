@@ -1,7 +1,7 @@
 //! What all requests of one router share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use platbook_protocol::ShardId;
 use platbook_protocol::listing::Parser;
@@ -47,10 +47,12 @@ pub(crate) struct App {
     pub(crate) cpu: Cpu,
     /// Places for requests in flight.
     pub(crate) requests: Arc<Semaphore>,
+    /// Places for readers of changes.
+    pub(crate) followers: Arc<Semaphore>,
     /// Room for bytes of request bodies.
     pub(crate) body_bytes: Arc<Semaphore>,
     sources: AtomicU64,
-    draining: AtomicBool,
+    draining: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -77,6 +79,7 @@ impl App {
             cpu,
             dictionaries,
             requests: Arc::new(Semaphore::new(limits.requests_max)),
+            followers: Arc::new(Semaphore::new(limits.followers_max)),
             body_bytes: Arc::new(Semaphore::new(limits.request_bytes_in_flight_max)),
             limits,
             clock,
@@ -84,7 +87,7 @@ impl App {
             directory,
             shards,
             sources: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             stop,
         }))
     }
@@ -109,12 +112,17 @@ impl App {
 
     /// Whether requests can be served: the map is known and nobody asked to stop.
     pub(crate) fn is_ready(&self) -> bool {
-        self.directory.map().is_some() && !self.draining.load(Ordering::Relaxed)
+        self.directory.map().is_some() && !self.draining.is_cancelled()
     }
 
     /// From now on `/readyz` says no.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
+    }
+
+    /// Returns when the process drains: what would go on for ever ends.
+    pub(crate) async fn draining(&self) {
+        self.draining.cancelled().await;
     }
 
     /// Ends the tasks that outlive requests.

@@ -100,6 +100,8 @@ pub struct Limits {
     pub scans_per_zip_max: usize,
     /// Scans at a time.
     pub scans_max: usize,
+    /// Readers of changes at a time; a further one is answered 429.
+    pub followers_max: usize,
     /// Bytes of ZIP responses kept.
     pub cache_bytes_max: usize,
     /// Largest ZIP response that is kept.
@@ -129,6 +131,7 @@ impl Default for Limits {
             bulk_lines_max: 100_000,
             scans_per_zip_max: 64,
             scans_max: 512,
+            followers_max: 1_024,
             cache_bytes_max: 128 << 20,
             cache_entry_bytes_max: 4 << 20,
         }

@@ -6,11 +6,13 @@
 //! 2. [`server`]: accepts connections; `http`: routes requests; `app`: what they share.
 //! 3. `write`: carries messages through; `read`: streams what the nodes keep; `dictionaries`: what
 //!    frames are compressed with; `cpu`: work that is kept off the reactor.
-//! 4. `batch`: many requests' steps gathered into few calls to a shard.
-//! 5. `nodes`: the map, the links, and the one place that finds leaders and retries.
+//! 4. `changes`: the change stream, merged from the shards.
+//! 5. `batch`: many requests' steps gathered into few calls to a shard.
+//! 6. `nodes`: the map, the links, and the one place that finds leaders and retries.
 
 mod app;
 mod batch;
+mod changes;
 mod clock;
 pub mod config;
 mod cpu;

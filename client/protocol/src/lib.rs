@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod coordination;
+pub mod follow;
 pub mod frame;
 pub mod id;
 pub mod listing;

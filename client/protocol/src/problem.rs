@@ -113,6 +113,8 @@ codes! {
     TokenScope = "token_scope", 400, Request, "token does not cover this request";
     /// A token from before history was broken off, for instance by a restore.
     TokenIncarnation = "token_incarnation", 410, State, "token of an earlier history";
+    /// A token that points behind the last change there is.
+    TokenFuture = "token_future", 400, Request, "token of changes that did not happen";
     /// A token that points before the changes that are still kept.
     TokenTooOld = "token_too_old", 410, State, "token too old";
     /// No or bad credentials.

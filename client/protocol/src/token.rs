@@ -17,6 +17,8 @@
 
 use std::collections::BTreeMap;
 
+use bincode::{Decode, Encode};
+
 use crate::map::ClusterId;
 use crate::problem::Code;
 use crate::{Seq, ShardId};
@@ -46,7 +48,7 @@ pub struct Token {
 }
 
 /// Where a reader stands in one shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Position {
     /// Reading the state: rows up to the cursor are delivered, changes follow behind `seq`.
     State {

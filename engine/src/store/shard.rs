@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use platbook_protocol::map::Map;
 use platbook_protocol::register::Register;
 use platbook_protocol::rpc::{RowView, ZipState};
-use platbook_protocol::{ReplicaId, ShardId, SlotRange, Zip};
+use platbook_protocol::{ReplicaId, Seq, ShardId, SlotRange, Zip};
+use tokio::sync::watch;
 
 use super::apply::Applying;
 use super::db::{Batch, Db, Snapshot};
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     /// Held while entries are applied or a snapshot is installed.
     writing: Mutex<Life>,
     shown: RwLock<Shown>,
+    /// The last change applied, for those who wait for the next.
+    newest: watch::Sender<Seq>,
 }
 
 /// Whether the shard may still be written.
@@ -74,9 +77,10 @@ impl Inner {
                 shared.db.write(batch)?;
             }
         }
-        let shown = RwLock::new(load(&shared.db, shard)?);
-        let writing = Mutex::new(Life::Alive);
-        Ok(Inner { shared, shard, slots, replica, writing, shown })
+        let shown = load(&shared.db, shard)?;
+        let newest = watch::Sender::new(shown.state.seq);
+        let (shown, writing) = (RwLock::new(shown), Mutex::new(Life::Alive));
+        Ok(Inner { shared, shard, slots, replica, writing, shown, newest })
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -110,8 +114,14 @@ impl Inner {
     /// Shows what the database holds, after it was replaced.
     pub(super) fn reload(&self) -> Result<(), StoreError> {
         let shown = load(self.db(), self.shard)?;
+        let newest = shown.state.seq;
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        self.tell_newest(newest);
         Ok(())
+    }
+
+    fn tell_newest(&self, seq: Seq) {
+        self.newest.send_if_modified(|newest| std::mem::replace(newest, seq) != seq);
     }
 
     fn apply(&self, entries: &[Entry]) -> Result<Vec<Applied>, StoreError> {
@@ -131,6 +141,7 @@ impl Inner {
                 shown.membership = Some(membership);
             }
         }
+        self.tell_newest(outcome.state.seq);
         let totals = &self.shared.totals;
         let changes = outcome.state.seq.0 - before.seq.0;
         totals.batches.fetch_add(1, Ordering::Relaxed);
@@ -181,6 +192,11 @@ impl ShardStore {
     /// time. After an error nothing of the batch is visible, and the shard must stop.
     pub fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Applied>, StoreError> {
         self.inner.write_alone(|| self.inner.apply(&entries))
+    }
+
+    /// The last change applied, and every later one: for readers who wait for it.
+    pub fn newest_change(&self) -> watch::Receiver<Seq> {
+        self.inner.newest.subscribe()
     }
 
     /// What is decided about an id; `None` where it was never heard of, or was collected.

@@ -92,3 +92,24 @@ impl Drop for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn links_of_peers_that_are_not_known_yet_count_for_as_long_as_they_are_held() {
+        let own = NodeId(1);
+        let peers = Peers::new(Directory::new(own), CancellationToken::new());
+        let is_counted = || peers.incoming().contains_key(&NodeId(2));
+        let first = peers.on_incoming(NodeId(2));
+        let second = peers.on_incoming(NodeId(2));
+        assert!(first.is_some() && second.is_some() && is_counted());
+        drop(first);
+        assert!(is_counted());
+        drop(second);
+        assert!(!is_counted());
+        assert!(!peers.reach_majority(own, [own, NodeId(2)].into_iter()), "one way is not enough");
+        assert!(peers.reach_majority(own, [own].into_iter()));
+    }
+}

@@ -57,6 +57,7 @@ pub(crate) struct Group {
     shard: ShardId,
     replica: ReplicaId,
     raft: Raft<Types, Machine>,
+    log: GroupLog,
     store: ShardStore,
     health: Health,
 }
@@ -109,10 +110,10 @@ impl Group {
         let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
         let machine = Machine::new(store.clone(), Some(log.clone()));
         let network = Network { peers, shard };
-        let raft = Raft::new(replica, config, network, RaftLog::new(log), machine)
+        let raft = Raft::new(replica, config, network, RaftLog::new(log.clone()), machine)
             .await
             .map_err(|e| e.to_string())?;
-        Ok(Group { shard, replica, raft, store, health })
+        Ok(Group { shard, replica, raft, log, store, health })
     }
 
     pub(crate) fn shard(&self) -> ShardId {
@@ -126,6 +127,11 @@ impl Group {
     /// The replica's state, for reads; fresh only behind [`Group::barrier`].
     pub(crate) fn store(&self) -> &ShardStore {
         &self.store
+    }
+
+    /// The replica's log, for readers of changes.
+    pub(crate) fn log(&self) -> &GroupLog {
+        &self.log
     }
 
     /// Founds the group. Harmless where it was founded before.

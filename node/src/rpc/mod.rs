@@ -1,12 +1,13 @@
 //! What routers and other nodes ask of this node.
 //!
 //! [`service`] reads requests and writes answers, [`data`] serves shards, [`scan`] streams a ZIP
-//! or a shard, [`control`] is about the cluster itself, [`client`] is the calling side between
-//! nodes.
+//! or a shard, [`follow`] tells changes, [`control`] is about the cluster itself, [`client`] is the
+//! calling side between nodes.
 
 pub(crate) mod client;
 mod control;
 mod data;
+mod follow;
 mod scan;
 mod service;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{control, data, scan};
+use super::{control, data, follow, scan};
 use crate::directory::NODE_HEADER;
 use crate::node::Node;
 use crate::objections::{Caller, Kind};
@@ -112,6 +112,8 @@ impl Service {
             "/rpc/list" => self.encoded(caller, data::list(node, body).await),
             "/rpc/scan" => scan::scan(node, caller, body).await,
             "/rpc/scan-shard" => scan::scan_shard(node, caller, body).await,
+            "/rpc/follow" => follow::follow(node, caller, body).await,
+            "/rpc/newest-change" => self.encoded(caller, follow::newest_change(node, body).await),
             "/rpc/map" => self.encoded(caller, control::map(node, body).await),
             "/rpc/dictionary" => self.encoded(caller, control::dictionary(node, body).await),
             "/rpc/put-dictionary" => {

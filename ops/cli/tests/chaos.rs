@@ -50,6 +50,12 @@ fn a_rolling_restart_under_load_fails_no_call() {
 }
 
 #[test]
+fn a_consumer_of_changes_that_is_killed_misses_nothing_and_is_told_nothing_twice() {
+    let told = chaos(&["changes", "--kills", "50", "--kills-per-node", "25"]);
+    says(&told, &["consumer 50, nodes 2", "gaps     0", "equals the store's in 32 ZIPs"]);
+}
+
+#[test]
 fn too_few_sales_for_the_rounds_are_refused_before_anything_is_started() {
     let output = Command::new(BINARY)
         .args(["chaos", "restart", "--rounds", "100000", "--sales", SALES])

@@ -5,11 +5,13 @@
 //! 3. [`body`]: request bodies; [`writes`]: writes of one listing; [`bulk`]: of many.
 //! 4. [`zips`]: reads of one ZIP; [`export`]: of a shard; [`listings`]: by id; [`rendering`]: their
 //!    bodies.
-//! 5. [`lists`]: quarantine and suspects; [`cluster`]: nodes, shards, leaders.
-//! 6. [`process`]: health, metrics, version.
+//! 5. [`changes`]: the change stream.
+//! 6. [`lists`]: quarantine and suspects; [`cluster`]: nodes, shards, leaders.
+//! 7. [`process`]: health, metrics, version.
 
 pub(crate) mod body;
 pub(crate) mod bulk;
+pub(crate) mod changes;
 pub(crate) mod cluster;
 pub(crate) mod export;
 pub(crate) mod listings;
@@ -56,7 +58,10 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/transfer-leader", post(cluster::transfer_leader))
         .route("/v1/cluster/replace-replica", post(cluster::replace_replica));
+    // Readers of changes stay: they have places of their own.
+    let changes = Router::new().route("/v1/changes", get(changes::get).post(changes::post));
     api.route_layer(from_fn_with_state(app.clone(), observe::admit))
+        .merge(changes)
         .merge(process)
         .fallback(|| async { ApiError::new(Code::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async {

@@ -1,6 +1,7 @@
 //! `platbook chaos`: starts a cluster of its own on loopback, breaks it on purpose, and checks what
 //! must hold all the same. A violation ends with exit code 1, the seed, and the data kept.
 
+mod changes;
 mod failover;
 mod restart;
 mod rolling;
@@ -33,6 +34,10 @@ enum ChaosAction {
     Failover(failover::FailoverArgs),
     /// SIGTERM to one node after the other under load: no call may fail
     Rolling(rolling::RollingArgs),
+    /// SIGKILL to a consumer of changes, and to nodes, under load: what it misses or is told twice
+    Changes(changes::ChangesArgs),
+    #[command(hide = true)]
+    Consumer(changes::ConsumerArgs),
 }
 
 /// What every run can be told.
@@ -63,6 +68,8 @@ pub(crate) async fn run(args: ChaosArgs) -> anyhow::Result<()> {
         ChaosAction::Restart(args) => restart::run(args).await,
         ChaosAction::Failover(args) => failover::run(args).await,
         ChaosAction::Rolling(args) => rolling::run(args).await,
+        ChaosAction::Changes(args) => changes::run(args).await,
+        ChaosAction::Consumer(args) => changes::consumer(args).await,
     }
 }
 

@@ -1,0 +1,419 @@
+//! Events and control lines as bytes: one JSON object each, as a line or as a server-sent event.
+
+use std::sync::Arc;
+
+use platbook_protocol::follow::{Told, ToldBody, ToldKind};
+use platbook_protocol::frame::{Decompressor, Dictionary, FrameError, FrameHead};
+use platbook_protocol::listing::Summary;
+use platbook_protocol::{Seq, ShardId, TimeMs};
+use serde::Serialize;
+
+use super::select::Passage;
+use crate::read::fields::Fields;
+
+/// How events stand in the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One object a line.
+    Ndjson,
+    /// `text/event-stream`: the id of an event is the token behind it.
+    Sse,
+}
+
+impl Format {
+    /// Media type of the response.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Format::Ndjson => "application/x-ndjson",
+            Format::Sse => "text/event-stream",
+        }
+    }
+}
+
+/// A line that says where the reader stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Control<'a> {
+    /// A sign of life.
+    Heartbeat { token: &'a str },
+    /// Everything acknowledged before `at` is told.
+    Resolved { token: &'a str, at: TimeMs },
+    /// The state of all shards is told.
+    StateEnd { token: &'a str },
+    /// The state is told from its beginning: whatever is not repeated is no longer there.
+    ResyncBegin { token: &'a str },
+    /// Changes that were not wanted, both included.
+    Skip { shard: ShardId, first: Seq, last: Seq },
+    /// The changes behind the position are gone: ask again, and be told how to go on.
+    Gone,
+}
+
+impl Control<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Control::Heartbeat { .. } => "heartbeat",
+            Control::Resolved { .. } => "resolved",
+            Control::StateEnd { .. } => "state-end",
+            Control::ResyncBegin { .. } => "resync-begin",
+            Control::Skip { .. } => "skip",
+            Control::Gone => "gone",
+        }
+    }
+
+    fn token(&self) -> Option<&str> {
+        match self {
+            Control::Heartbeat { token }
+            | Control::Resolved { token, .. }
+            | Control::StateEnd { token }
+            | Control::ResyncBegin { token } => Some(token),
+            Control::Skip { .. } | Control::Gone => None,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            control: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            shard: Option<u32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            first: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            last: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            at: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
+        }
+        let (control, token) = (self.name(), self.token());
+        let mut object = Object { control, shard: None, first: None, last: None, at: None, token };
+        match self {
+            Control::Skip { shard, first, last } => {
+                object.shard = Some(shard.0);
+                object.first = Some(first.0.to_string());
+                object.last = Some(last.0.to_string());
+            }
+            Control::Resolved { at, .. } => object.at = Some(at.0),
+            Control::Heartbeat { .. }
+            | Control::StateEnd { .. }
+            | Control::ResyncBegin { .. }
+            | Control::Gone => {}
+        }
+        write_json(&object, out);
+    }
+}
+
+/// Writes one reader's events.
+pub(crate) struct Encoder {
+    format: Format,
+    decompressor: Decompressor,
+    fields: Option<Fields>,
+    listing: Vec<u8>,
+    projected: Vec<u8>,
+}
+
+impl Encoder {
+    /// Starts; only these members of listings if `fields` says so.
+    pub(crate) fn try_new(format: Format, fields: Option<Fields>) -> Result<Encoder, FrameError> {
+        let decompressor = Decompressor::try_new()?;
+        Ok(Encoder { format, decompressor, fields, listing: Vec::new(), projected: Vec::new() })
+    }
+
+    /// The dictionary that must be [added](Encoder::add) before this message is written.
+    pub(crate) fn missing(&self, told: &Told<'_>) -> Option<u32> {
+        let frame = body_of(told)?.frame;
+        let (head, _) = FrameHead::parse(frame).ok()?;
+        (!self.decompressor.knows(head.dictionary)).then_some(head.dictionary)
+    }
+
+    /// Adds a dictionary.
+    pub(crate) fn add(&mut self, dictionary: Arc<Dictionary>) {
+        self.decompressor.add(dictionary);
+    }
+
+    /// Appends a row of the state, or a change; `token` is the one behind it, where events have it.
+    pub(crate) fn event(
+        &mut self,
+        out: &mut Vec<u8>,
+        shard: ShardId,
+        told: &Told<'_>,
+        passage: Option<Passage>,
+        token: Option<&str>,
+    ) -> Result<(), FrameError> {
+        let Some(head) = head_of(shard, told, passage) else { return Ok(()) };
+        let listing = body_of(told).map(|body| body.frame).filter(|frame| !frame.is_empty());
+        if let Some(frame) = listing {
+            self.open(frame)?;
+        }
+        self.begin(out, "change", token);
+        write_json(&head, out);
+        if listing.is_some() {
+            // The listing as it is: it is not parsed again.
+            out.pop();
+            out.extend_from_slice(b",\"listing\":");
+            out.extend_from_slice(self.opened());
+            out.push(b'}');
+        }
+        self.end(out);
+        Ok(())
+    }
+
+    /// Appends a control line.
+    pub(crate) fn control(&self, out: &mut Vec<u8>, control: &Control<'_>) {
+        self.begin(out, control.name(), control.token());
+        control.write(out);
+        self.end(out);
+    }
+
+    fn open(&mut self, frame: &[u8]) -> Result<(), FrameError> {
+        self.listing.clear();
+        self.decompressor.decompress_into(frame, &mut self.listing)?;
+        if let Some(fields) = &self.fields {
+            self.projected.clear();
+            fields.project(&self.listing, &mut self.projected);
+        }
+        Ok(())
+    }
+
+    fn opened(&self) -> &[u8] {
+        if self.fields.is_some() { &self.projected } else { &self.listing }
+    }
+
+    fn begin(&self, out: &mut Vec<u8>, name: &str, token: Option<&str>) {
+        if self.format == Format::Ndjson {
+            return;
+        }
+        if let Some(token) = token {
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(token.as_bytes());
+            out.push(b'\n');
+        }
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\ndata: ");
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        // Listings are minified: no line breaks inside.
+        out.extend_from_slice(if self.format == Format::Ndjson { b"\n" } else { b"\n\n" });
+    }
+}
+
+fn body_of<'a>(told: &Told<'a>) -> Option<ToldBody<'a>> {
+    match told {
+        Told::Row { body, .. } => Some(*body),
+        Told::Change { after, .. } => *after,
+        _ => None,
+    }
+}
+
+/// All members of an event but the listing, in the order in which they are written.
+#[derive(Serialize)]
+struct Head<'a> {
+    shard: u32,
+    seq: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev: Option<String>,
+    op: &'a str,
+    reason: &'a str,
+    id: &'a str,
+    zip: String,
+    revision: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+    before: Option<Facts<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a str>,
+}
+
+/// `None` for what is no event.
+fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Option<Head<'a>> {
+    let filter = passage.map(Passage::as_str);
+    match *told {
+        Told::Row { zip, id, revision, seq, .. } => Some(Head {
+            shard: shard.0,
+            seq: seq.0.to_string(),
+            prev: None,
+            op: "upsert",
+            reason: "state",
+            id,
+            zip: zip.to_string(),
+            revision: revision.0.to_string(),
+            at: None,
+            before: None,
+            changed: None,
+            moved_to: None,
+            filter,
+        }),
+        Told::Change { seq, prev, kind, zip, id, revision, at, before, after } => {
+            let (op, reason, moved_to) = match kind {
+                ToldKind::Created | ToldKind::Updated => ("upsert", "feed", None),
+                ToldKind::Deleted => ("delete", "feed", None),
+                ToldKind::Moved { to } => ("delete", "moved", Some(to.to_string())),
+            };
+            let before = before.map(Facts::of);
+            let changed = before.as_ref().zip(after).map(|(was, body)| was.changed(body.summary));
+            Some(Head {
+                shard: shard.0,
+                seq: seq.0.to_string(),
+                prev: Some(prev.0.to_string()),
+                op,
+                reason,
+                id,
+                zip: zip.to_string(),
+                revision: revision.0.to_string(),
+                at: Some(at.0),
+                before,
+                changed,
+                moved_to,
+                filter,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// A summary as readers see it; nothing of one that cannot be read.
+#[derive(Serialize)]
+struct Facts<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    property_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beds: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baths: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    area: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lat: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lon: Option<f64>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(summary: &'a [u8]) -> Facts<'a> {
+        let found = Summary::decode(summary).unwrap_or_default();
+        let degrees = |e7: i32| f64::from(e7) / 1e7;
+        Facts {
+            price: found.price,
+            status: found.status,
+            property_type: found.property_type,
+            beds: found.beds,
+            baths: found.baths_hundredths.map(|hundredths| f64::from(hundredths) / 100.0),
+            area: found.area,
+            lat: found.latitude_e7.map(degrees),
+            lon: found.longitude_e7.map(degrees),
+        }
+    }
+
+    /// Names of the facts that differ in `summary`.
+    fn changed(&self, summary: &[u8]) -> Vec<&'static str> {
+        let is = Facts::of(summary);
+        [
+            ("price", self.price != is.price),
+            ("status", self.status != is.status),
+            ("type", self.property_type != is.property_type),
+            ("beds", self.beds != is.beds),
+            ("baths", self.baths != is.baths),
+            ("area", self.area != is.area),
+            ("lat", self.lat != is.lat),
+            ("lon", self.lon != is.lon),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+}
+
+fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("texts and numbers are written to memory");
+}
+
+#[cfg(test)]
+mod tests {
+    use platbook_protocol::frame::Compressor;
+    use platbook_protocol::{Revision, Zip};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ZIP: Zip = Zip::Code(*b"98103");
+
+    fn summary(price: u64) -> Vec<u8> {
+        Summary { price: Some(price), status: Some("Active"), ..Summary::default() }.encode()
+    }
+
+    fn written(format: Format, fields: Option<&str>, kind: ToldKind) -> String {
+        let frame =
+            Compressor::try_new(1, None).expect("a compressor").compress(br#"{"a":1,"b":2}"#);
+        let (frame, before, after) = (frame.expect("a frame"), summary(9), summary(8));
+        let is_there = matches!(kind, ToldKind::Created | ToldKind::Updated);
+        let told = Told::Change {
+            seq: Seq(5),
+            prev: Seq(3),
+            kind,
+            zip: ZIP,
+            id: "A\"1",
+            revision: Revision(1 << 60),
+            at: TimeMs(7),
+            before: Some(&before),
+            after: is_there.then_some(ToldBody { summary: &after, frame: &frame }),
+        };
+        let mut encoder = Encoder::try_new(format, fields.map(Fields::parse)).expect("starts");
+        let mut out = Vec::new();
+        let written = encoder.event(&mut out, ShardId(2), &told, Some(Passage::Update), Some("T"));
+        written.expect("frames are whole");
+        String::from_utf8(out).expect("JSON")
+    }
+
+    #[test]
+    fn an_event_has_what_readers_build_on() {
+        let line = written(Format::Ndjson, None, ToldKind::Updated);
+        let event: Value = serde_json::from_str(&line).expect("one object");
+        let expected = json!({"shard": 2, "seq": "5", "prev": "3", "op": "upsert",
+            "reason": "feed", "id": "A\"1", "zip": "98103", "revision": (1u64 << 60).to_string(),
+            "at": 7, "before": {"price": 9, "status": "Active"}, "changed": ["price"],
+            "filter": "update", "listing": {"a": 1, "b": 2}});
+        assert_eq!(event, expected);
+        assert!(line.ends_with(",\"listing\":{\"a\":1,\"b\":2}}\n"), "as stored: {line}");
+        let some = written(Format::Ndjson, Some("b"), ToldKind::Created);
+        assert!(some.ends_with(",\"listing\":{\"b\":2}}\n"), "{some}");
+        let moved = written(Format::Ndjson, None, ToldKind::Moved { to: Zip::Code(*b"98107") });
+        let moved: Value = serde_json::from_str(&moved).expect("one object");
+        let told = (&moved["op"], &moved["reason"], &moved["moved_to"], &moved["listing"]);
+        assert_eq!(told, (&json!("delete"), &json!("moved"), &json!("98107"), &Value::Null));
+    }
+
+    #[test]
+    fn a_server_sent_event_has_its_token_as_id() {
+        let event = written(Format::Sse, None, ToldKind::Updated);
+        assert!(event.starts_with("id: T\nevent: change\ndata: {"), "{event}");
+        assert!(event.ends_with("}\n\n") && event.lines().count() == 4, "{event}");
+    }
+
+    #[test]
+    fn control_lines_say_where_the_reader_stands() {
+        let encoder = Encoder::try_new(Format::Ndjson, None).expect("starts");
+        let mut out = Vec::new();
+        for control in [
+            Control::Heartbeat { token: "T" },
+            Control::Resolved { token: "T", at: TimeMs(5) },
+            Control::Skip { shard: ShardId(1), first: Seq(2), last: Seq(4) },
+            Control::Gone,
+        ] {
+            encoder.control(&mut out, &control);
+        }
+        let expected = "{\"control\":\"heartbeat\",\"token\":\"T\"}\n\
+            {\"control\":\"resolved\",\"at\":5,\"token\":\"T\"}\n\
+            {\"control\":\"skip\",\"shard\":1,\"first\":\"2\",\"last\":\"4\"}\n\
+            {\"control\":\"gone\"}\n";
+        assert_eq!(String::from_utf8(out).expect("JSON"), expected);
+    }
+}
