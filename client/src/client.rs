@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use crate::admin::Admin;
 use crate::builder::ClientBuilder;
 use crate::bulk::BulkBuilder;
+use crate::changes::ChangesBuilder;
 use crate::error::{ArgumentError, AttemptError, Error, Unknown, WriteError};
 use crate::listing::{Listing, Versioned};
 use crate::post::PostRequest;
@@ -141,6 +142,11 @@ impl Client {
     /// batch by themselves. See [`PostRequest`] for what makes it safe to repeat.
     pub fn post(&self, lines: impl Into<Bytes>) -> PostRequest {
         PostRequest::new(self.clone(), lines.into())
+    }
+
+    /// Every change, to be followed: present state first, then each change as it happens.
+    pub fn changes(&self) -> ChangesBuilder {
+        ChangesBuilder::new(self.clone())
     }
 
     /// Calls of operators.

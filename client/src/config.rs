@@ -76,6 +76,15 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Messages of a bulk write that wait for a request; more are taken when they have left.
 pub(crate) const BULK_QUEUE_MESSAGES: usize = 1_024;
+/// A stream of changes on which nothing arrives for so long, not even a heartbeat, is opened again.
+pub(crate) const CHANGES_IDLE: Duration = Duration::from_secs(30);
+/// How long a stream of changes looks for a router, where nobody says otherwise: for ever.
+pub(crate) const CHANGES_PATIENCE: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// Connections in a row that may end in a gap, before the gap is given to the caller.
+pub(crate) const CHANGES_GAPS_MAX: u32 = 3;
+/// Rows of a shard's present state that are remembered until the next token, to tell none twice;
+/// the store gives a token at least every 1,000.
+pub(crate) const STATE_ROWS_SINCE_TOKEN_MAX: usize = 10_000;
 /// Failures that a bulk report names; the others are counted.
 pub(crate) const BULK_FAILURES_MAX: usize = 100;
 /// A message of a bulk write counts at least so many bytes of those held.

@@ -7,8 +7,7 @@
 //! // Every listing of a ZIP, as it was at one moment.
 //! let mut listings = client.zip("98103").min_price(500_000).stream().await?;
 //! while let Some(listing) = listings.try_next().await? {
-//!     let listing: serde_json::Value = listing.json()?;
-//!     println!("{} {}", listing["ListingKey"], listing["ListPrice"]);
+//!     println!("{}", listing.json::<serde_json::Value>()?["ListPrice"]);
 //! }
 //!
 //! client.delete("7129300520").await?; // done; or surely not done, or unknown: told apart by type
@@ -19,7 +18,7 @@
 //! 1. [`client`]: the calls; [`builder`]: how a client is made; [`config`]: its limits by name.
 //! 2. [`error`], [`problem`]: how calls fail, and the three outcomes of a write.
 //! 3. [`listing`], [`zip`]: what is read. [`mod@write`], [`bulk`], [`post`]: what is written.
-//! 4. [`token`]: where a reader of changes stands. [`admin`]: calls of operators.
+//! 4. [`changes`], [`token`]: every change, followed. [`admin`]: calls of operators.
 //! 5. `transport`: attempts and the one retry layer. `lines`: bodies as lines.
 
 #![deny(missing_docs)]
@@ -28,6 +27,7 @@ pub mod admin;
 pub mod answer;
 pub mod builder;
 pub mod bulk;
+pub mod changes;
 pub mod client;
 mod clock;
 pub mod config;
@@ -43,6 +43,7 @@ pub mod zip;
 
 pub use builder::ClientBuilder;
 pub use bulk::{Bulk, BulkReport, Message};
+pub use changes::{Change, Changes, Event};
 pub use client::Client;
 #[cfg(feature = "clap")]
 pub use config::ClientConfig;

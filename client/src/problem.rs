@@ -7,6 +7,7 @@ use platbook_protocol::problem::Code;
 use serde::Deserialize;
 
 use crate::answer::revision;
+use crate::token::Token;
 
 /// `application/problem+json` (RFC 9457) with a stable code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Problem {
     /// The current revision, where a condition on it failed.
     #[serde(default, deserialize_with = "revision")]
     pub revision: Option<Revision>,
+    /// Where a new state phase begins, where the changes behind a position are gone.
+    #[serde(default)]
+    pub resync: Option<Token>,
     /// The router's name for the request, to be found in its logs.
     #[serde(skip)]
     pub request_id: Option<String>,

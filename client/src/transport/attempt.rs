@@ -1,6 +1,7 @@
 //! One attempt: what came back, sorted into an answer, a failure without effect, and a failure
 //! that may have had one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::Call;
-use super::connect::HttpClient;
+use super::connect::{Connections, HttpClient};
 use super::credentials::Credentials;
 use super::endpoints::Endpoints;
 use super::retry::Failure;
@@ -31,17 +32,33 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Attempts {
     http: HttpClient,
-    endpoints: Endpoints,
-    credentials: Credentials,
+    connections: Connections,
+    endpoints: Arc<Endpoints>,
+    credentials: Arc<Credentials>,
 }
 
 impl Attempts {
     pub(crate) fn new(
-        http: HttpClient,
+        connections: Connections,
         endpoints: Endpoints,
         credentials: Credentials,
     ) -> Attempts {
-        Attempts { http, endpoints, credentials }
+        let (endpoints, credentials) = (Arc::new(endpoints), Arc::new(credentials));
+        Attempts { http: connections.pool(), connections, endpoints, credentials }
+    }
+
+    /// The same over connections of their own. A connection's window is shared by all that it
+    /// carries: a few streams that nobody reads would hold up every other call.
+    pub(crate) fn apart(&self) -> Attempts {
+        let Attempts { connections, endpoints, credentials, .. } = self;
+        let (endpoints, credentials) = (endpoints.clone(), credentials.clone());
+        let (http, connections) = (connections.pool(), connections.clone());
+        Attempts { http, connections, endpoints, credentials }
+    }
+
+    /// The router in use.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.endpoints.current()
     }
 
     /// One attempt, and the whole of its answer.

@@ -44,13 +44,29 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// A pool without connections: the first call connects.
-pub(crate) fn http_client(protocol: Protocol, tls: &Tls) -> Result<HttpClient, ArgumentError> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(config::CONNECT_TIMEOUT));
-    let connector = connector(tcp, protocol, tls)?;
-    Ok(Client::builder(TokioExecutor::new())
+/// Makes connections, to be shared or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    connector: Connector,
+    protocol: Protocol,
+}
+
+impl Connections {
+    pub(crate) fn try_new(protocol: Protocol, tls: &Tls) -> Result<Connections, ArgumentError> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(config::CONNECT_TIMEOUT));
+        Ok(Connections { connector: connector(tcp, protocol, tls)?, protocol })
+    }
+
+    /// A pool of its own, without connections yet: the first call connects.
+    pub(crate) fn pool(&self) -> HttpClient {
+        pool(self.protocol, self.connector.clone())
+    }
+}
+
+fn pool(protocol: Protocol, connector: Connector) -> HttpClient {
+    Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .http2_only(protocol == Protocol::Http2)
@@ -59,7 +75,7 @@ pub(crate) fn http_client(protocol: Protocol, tls: &Tls) -> Result<HttpClient, A
         // A router that vanished without a word is noticed before the deadline.
         .http2_keep_alive_interval(Duration::from_secs(5))
         .http2_keep_alive_timeout(Duration::from_secs(5))
-        .build(connector))
+        .build(connector)
 }
 
 #[cfg(not(feature = "tls"))]

@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 pub(crate) use self::attempt::{Answer, Attempts};
 pub(crate) use self::call::{Call, escape};
+use self::connect::Connections;
 pub(crate) use self::connect::{Protocol, Tls};
 pub(crate) use self::credentials::Credentials;
 pub(crate) use self::endpoints::Endpoints;
@@ -40,13 +41,23 @@ impl Transport {
         credentials: Credentials,
         deadline: Duration,
     ) -> Result<Transport, ArgumentError> {
-        let http = connect::http_client(protocol, tls)?;
-        let attempts = Arc::new(Attempts::new(http, endpoints, credentials));
+        let connections = Connections::try_new(protocol, tls)?;
+        let attempts = Arc::new(Attempts::new(connections, endpoints, credentials));
         Ok(Transport { attempts, deadline })
     }
 
     pub(crate) fn with_deadline(&self, deadline: Duration) -> Transport {
         Transport { attempts: self.attempts.clone(), deadline }
+    }
+
+    /// The same over connections of their own.
+    pub(crate) fn apart(&self) -> Transport {
+        Transport { attempts: Arc::new(self.attempts.apart()), deadline: self.deadline }
+    }
+
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// A single attempt after the other, for callers that repeat only a part.

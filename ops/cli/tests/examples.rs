@@ -4,11 +4,14 @@ mod installation;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use installation::{ZIPS, cluster, listing};
 use platbook_chaos_tests::Cluster;
 use platbook_client::Client;
 use serde_json::Value;
+use tokio::io::AsyncBufReadExt;
+use tokio::time::timeout;
 
 /// The built example; a run of all tests of the workspace builds them.
 fn example(cluster: &Cluster, name: &str, args: &[&str]) -> Command {
@@ -63,5 +66,36 @@ async fn the_examples_do_what_they_say() {
     assert_eq!(std::fs::read_to_string(&path).expect("is there"), "");
     assert_eq!(client.get("L00009").await.expect("is answered"), None);
     assert!(client.get("L00006").await.expect("is answered").is_some(), "it is newer");
+    the_median_follows(&cluster, &client).await;
     cluster.stop().await.expect("everything drains");
+}
+
+/// A median is right as soon as it is told, and told again whenever it is another.
+async fn the_median_follows(cluster: &Cluster, client: &Client) {
+    let mut service = tokio::process::Command::from(example(cluster, "zip_median", &[]));
+    let mut service = service.kill_on_drop(true).spawn().expect("it starts");
+    let told = service.stdout.take().expect("is piped");
+    let mut told = tokio::io::BufReader::new(told).lines();
+    let mut until = async |wanted: String| {
+        let found = timeout(Duration::from_secs(30), async {
+            let mut seen = Vec::new();
+            while let Some(line) = told.next_line().await.expect("text") {
+                if line == wanted {
+                    return;
+                }
+                seen.push(line);
+            }
+            panic!("it ended, and told {seen:?}");
+        });
+        found.await.unwrap_or_else(|_| panic!("{wanted:?} is not told in time"));
+    };
+    // Numbers 1, 4, 7, ... 88, at 100,000 and their number.
+    until(format!("{} 100046 of 30", ZIPS[1])).await;
+    for number in [46, 49, 52] {
+        let id = format!("L{number:05}");
+        client.put(id, listing(number, 5)).await.expect("is written");
+    }
+    until(format!("{} 100037 of 30", ZIPS[1])).await;
+    client.delete("L00001").await.expect("is deleted");
+    until(format!("{} 100037 of 29", ZIPS[1])).await;
 }
