@@ -98,6 +98,10 @@ async fn state_and_what_follows_make_the_store_whoever_is_killed_meanwhile() {
     cluster.router.start_again().expect("starts");
     writing.await.expect("everything is written");
 
+    // Written after the router came back: the same stream has to find its way to it.
+    client.put("L80001", listing(80_001, 8)).await.expect("is written");
+    until(&mut changes, &mut mirror, "L80001").await;
+
     // The stream is kept as a position only, and taken up by somebody else.
     let token = changes.token().expect("stands somewhere");
     let mut changes = client.changes().from(token).follow().expect("valid");
