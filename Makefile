@@ -54,11 +54,12 @@ fix: setup ## let rustfmt and clippy repair what they can
 demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
 	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)
 
-chaos: build ## all nodes killed at once (ROUNDS=20), leaders killed (KILLS=20), rolling restart (SEED=1)
+chaos: build ## nodes killed at once (ROUNDS=20), leaders (KILLS=20), restarts, consumers (SEED=1)
 	@platbook="$(CARGO_TARGET_DIR)/debug/platbook"; \
 	    "$$platbook" chaos restart --rounds $(ROUNDS) --seed $(SEED); \
 	    "$$platbook" chaos failover --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
-	    "$$platbook" chaos rolling --seed $(SEED)
+	    "$$platbook" chaos rolling --seed $(SEED); \
+	    "$$platbook" chaos changes --seed $(SEED)
 
 bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
 	@cargo build --locked --release --package platbook

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::settings::Invocation;
 use crate::{
-    bench, chaos, cluster, debug, demo, dev, export, listings, lists, load, logging, reconcile,
-    servers, shutdown, version,
+    bench, changes, chaos, cluster, debug, demo, dev, export, listings, lists, load, logging,
+    reconcile, servers, shutdown, version,
 };
 
 /// A replicated store for real-estate listings.
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Put(listings::PutArgs),
     /// Delete a listing
     Delete(listings::DeleteArgs),
+    /// Every change, from now on or from wherever one was
+    Changes(changes::ChangesArgs),
     /// Nodes, shards and replicas
     Cluster(cluster::ClusterArgs),
     /// Messages that could not be applied
@@ -88,6 +90,7 @@ pub(crate) fn run(invocation: Invocation) -> anyhow::Result<()> {
         Command::Compare(args) => once(listings::run_compare(args)),
         Command::Put(args) => once(listings::run_put(args)),
         Command::Delete(args) => once(listings::run_delete(args)),
+        Command::Changes(args) => shutdown::serve(|stop| changes::run(args, stop)),
         Command::Cluster(args) => once(cluster::run(args)),
         Command::Quarantine(args) => once(lists::run_quarantine(args)),
         Command::Suspects(args) => once(lists::run_suspects(args)),

@@ -3,10 +3,11 @@
 //! Reading order: [`command`] lists the commands and runs one; [`settings`] lays flags over
 //! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`], [`table`]
 //! and [`screen`] are what the commands share; then one module a group of commands: [`servers`],
-//! [`load`], [`export`], [`reconcile`], [`listings`], [`lists`], [`cluster`], [`version`],
-//! [`debug`], [`dev`], [`demo`], [`chaos`], [`bench`].
+//! [`load`], [`export`], [`reconcile`], [`listings`], [`changes`], [`lists`], [`cluster`],
+//! [`version`], [`debug`], [`dev`], [`demo`], [`chaos`], [`bench`].
 
 mod bench;
+mod changes;
 mod chaos;
 mod cluster;
 mod command;

@@ -2,11 +2,11 @@
 
 mod installation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use installation::{ZIPS, cluster, listing};
+use installation::{ZIPS, cluster, command, listing};
 use platbook_chaos_tests::{Cluster, http, wait};
 use platbook_protocol::token::{Position, Token};
 use platbook_protocol::{Seq, ShardId};
@@ -168,6 +168,50 @@ async fn filters_tell_what_comes_and_goes_and_which_changes_they_left_out() {
     assert_eq!((seqs.len(), skips.len()), (2, 1), "{cheap:?}");
     // What is told and what is left out is everything, so the token moves on over both.
     assert_eq!(token(&told), token(&cheap));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_goes_on_from_where_it_was_and_shows_people_a_table() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = cluster(dir.path()).await;
+    for number in 0..4 {
+        put(&cluster, &listing(number, 100 + number)).await;
+    }
+    let state = follow(&cluster, &["--from", "beginning", "--limit", "4"]);
+    let ids: BTreeSet<String> = state
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].to_string())
+        .collect();
+    assert_eq!((state.lines().count(), ids.len()), (4, 4), "{state}");
+
+    let at = token(&lines(&cluster, "from=now").await);
+    for number in 0..5 {
+        put(&cluster, &listing(number, 500 + number)).await;
+    }
+    let position = dir.path().join("position").display().to_string();
+    let from = ["--from", &at, "--position", &position, "--limit"];
+    let first = follow(&cluster, &[&from[..], &["3"]].concat());
+    let rest = follow(&cluster, &[&from[..], &["2", "-o", "table"]].concat());
+    let rows: Vec<&str> = rest.lines().collect();
+    assert_eq!((first.lines().count(), rows.len()), (3, 3), "a title and the rest: {rest}");
+    assert!(rows[0].contains("BEFORE"), "{rest}");
+    for number in 0..5 {
+        // The listing's key stands in a line of JSON twice: as id and in its body.
+        let id = format!("L0000{number}");
+        let told = first.matches(&id).count() / 2 + rest.matches(&id).count();
+        assert_eq!(told, 1, "{id}: {first}{rest}");
+    }
+    let bad = command(&cluster, "changes").args(["--from", "nonsense"]).output().expect("it runs");
+    let error = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert!(bad.status.code() == Some(1) && error.lines().count() == 1, "{error}");
+    assert!(error.contains("token"), "{error}");
+}
+
+/// `platbook changes`, run to its end.
+fn follow(cluster: &Cluster, args: &[&str]) -> String {
+    let output = command(cluster, "changes").args(args).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Starts the documentation's consumer.
