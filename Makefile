@@ -28,8 +28,10 @@ help: ## this list
 setup: ## install what is missing: system packages, RocksDB's archive, the Python tools of the tests
 	@ops/setup/setup.sh
 
+# With the features of the whole workspace, as the tests have them: else every dependency is compiled
+# again.
 build: setup ## build the `platbook` command
-	@cargo build --locked --package platbook
+	@cargo build --locked --workspace --bin platbook
 
 test: setup ## every test that CI runs
 	@ops/setup/steps.sh "make test" \
@@ -62,7 +64,7 @@ chaos: build ## nodes killed at once (ROUNDS=20), leaders (KILLS=20), restarts, 
 	    "$$platbook" chaos changes --seed $(SEED)
 
 bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
-	@cargo build --locked --release --package platbook
+	@cargo build --locked --release --workspace --bin platbook
 	@platbook="$(CARGO_TARGET_DIR)/release/platbook"; \
 	    "$$platbook" bench ingest --etcd "$$(ops/setup/etcd.sh)" -o table $(ARGS); \
 	    "$$platbook" bench readers --check -o table
