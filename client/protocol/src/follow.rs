@@ -7,6 +7,7 @@
 
 use bincode::{BorrowDecode, Decode, Encode};
 
+use crate::op::Body;
 use crate::token::Position;
 use crate::{Revision, Seq, ShardId, TimeMs, Zip, codec};
 
@@ -63,8 +64,8 @@ pub enum FollowStart {
 }
 
 /// What a change did to the listing in the ZIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum ToldKind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum ChangeKind {
     /// It came into the ZIP.
     Created,
     /// It changed.
@@ -76,15 +77,6 @@ pub enum ToldKind {
         /// Where it went.
         to: Zip,
     },
-}
-
-/// A listing as it stands behind a change, or in the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
-pub struct ToldBody<'a> {
-    /// Encoded summary.
-    pub summary: &'a [u8],
-    /// Compressed listing; empty where no bodies are wanted.
-    pub frame: &'a [u8],
 }
 
 /// One message of the stream.
@@ -102,8 +94,8 @@ pub enum Told<'a> {
         revision: Revision,
         /// The row's last change.
         seq: Seq,
-        /// The listing.
-        body: ToldBody<'a>,
+        /// The listing; its frame is empty where no bodies are wanted.
+        body: Body<'a>,
     },
     /// The state is told; changes behind `seq` follow.
     StateEnd {
@@ -117,7 +109,7 @@ pub enum Told<'a> {
         /// The change before it in the same ZIP; 0 for none.
         prev: Seq,
         /// What it did.
-        kind: ToldKind,
+        kind: ChangeKind,
         /// The ZIP.
         zip: Zip,
         /// The listing.
@@ -128,8 +120,8 @@ pub enum Told<'a> {
         at: TimeMs,
         /// Encoded summary before it; `None` where the ZIP did not have the listing.
         before: Option<&'a [u8]>,
-        /// The listing after it; `None` where it left the ZIP.
-        after: Option<ToldBody<'a>>,
+        /// The listing after it, as in a row; `None` where it left the ZIP.
+        after: Option<Body<'a>>,
     },
     /// Changes of other ZIPs than the wanted ones.
     Skip {
@@ -184,7 +176,7 @@ mod tests {
     fn the_bytes_of_the_stream_are_the_wire_format() {
         let mut out = Vec::new();
         push_start(&Ok(FollowStart::Serving), &mut out);
-        let body = ToldBody { summary: &[7], frame: b"ff" };
+        let body = Body { summary: &[7], frame: b"ff" };
         let (zip, seq, revision) = (Zip::Code(*b"98103"), Seq(3), Revision(300));
         Told::Row { cursor: b"k", zip, id: "a", revision, seq, body }.push(&mut out);
         Told::Skip { first: Seq(4), last: Seq(300) }.push(&mut out);

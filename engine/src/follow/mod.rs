@@ -10,6 +10,7 @@ mod tests;
 use std::ops::Range;
 
 use bytes::Bytes;
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::op::Op;
 use platbook_protocol::{Seq, ShardId, TimeMs};
 
@@ -17,7 +18,7 @@ pub use self::plan::{Plan, Reach};
 use crate::command::{self, Command, CommandError};
 use crate::error::StoreError;
 use crate::log::{GroupLog, LogError, Record};
-use crate::store::{Change, ChangeKind, Effects, ShardStore};
+use crate::store::{Change, Effects, ShardStore};
 
 /// Most entries whose effects are read in one go: with the most operations each has, about 2 MiB.
 const ENTRIES_MAX: usize = 32;

@@ -48,7 +48,7 @@ pub use scan::{Keep, RowScan};
 pub use shard::ShardStore;
 pub use snapshot::ShardSnapshot;
 pub use stream::StreamError;
-pub use value::{Change, ChangeKind, Effects};
+pub use value::{Change, Effects};
 
 use crate::system::SystemAnswer;
 

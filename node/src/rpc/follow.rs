@@ -12,10 +12,11 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use platbook_engine::follow::{self, Followed, Plan, Reading};
-use platbook_engine::store::{ChangeKind, PhasePosition, PhaseRow, PhaseStart, StatePhase};
+use platbook_engine::store::{PhasePosition, PhaseRow, PhaseStart, StatePhase};
 use platbook_protocol::follow::{
-    FOLLOW_ZIPS_MAX, Follow, FollowStart, NewestChange, Told, ToldBody, ToldKind, push_start,
+    FOLLOW_ZIPS_MAX, Follow, FollowStart, NewestChange, Told, push_start,
 };
+use platbook_protocol::op::Body;
 use platbook_protocol::rpc::{Consistency, Refusal};
 use platbook_protocol::token::Position;
 use platbook_protocol::{Seq, TimeMs, Zip, codec};
@@ -247,7 +248,7 @@ impl Reader {
     fn tell_row(&self, row: &PhaseRow, out: &mut Vec<u8>) {
         let PhaseRow { key, zip, id, revision, seq, summary, frame } = row;
         let frame = if self.with_bodies { frame.as_slice() } else { &[] };
-        let body = ToldBody { summary, frame };
+        let body = Body { summary, frame };
         Told::Row { cursor: key, zip: *zip, id, revision: *revision, seq: *seq, body }.push(out);
     }
 
@@ -331,20 +332,14 @@ fn tell_skip(skipped: Option<(Seq, Seq)>, out: &mut Vec<u8>) {
 
 fn tell_change(followed: &Followed, with_bodies: bool, out: &mut Vec<u8>) {
     let change = &followed.change;
-    let kind = match change.kind {
-        ChangeKind::Created => ToldKind::Created,
-        ChangeKind::Updated => ToldKind::Updated,
-        ChangeKind::Deleted => ToldKind::Deleted,
-        ChangeKind::Moved { to } => ToldKind::Moved { to },
-    };
-    let after = followed.body.as_ref().map(|body| ToldBody {
+    let after = followed.body.as_ref().map(|body| Body {
         summary: &body.summary,
         frame: if with_bodies { &body.frame } else { &[] },
     });
     Told::Change {
         seq: change.seq,
         prev: change.prev,
-        kind,
+        kind: change.kind,
         zip: change.zip,
         id: &change.id,
         revision: change.revision,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use platbook_protocol::follow::{Told, ToldBody, ToldKind};
+use platbook_protocol::follow::{ChangeKind, Told};
 use platbook_protocol::frame::{Decompressor, Dictionary, FrameError, FrameHead};
 use platbook_protocol::listing::Summary;
+use platbook_protocol::op::Body;
 use platbook_protocol::{Seq, ShardId, TimeMs};
 use serde::Serialize;
 
@@ -198,7 +199,7 @@ impl Encoder {
     }
 }
 
-fn body_of<'a>(told: &Told<'a>) -> Option<ToldBody<'a>> {
+fn body_of<'a>(told: &Told<'a>) -> Option<Body<'a>> {
     match told {
         Told::Row { body, .. } => Some(*body),
         Told::Change { after, .. } => *after,
@@ -250,9 +251,9 @@ fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Opt
         }),
         Told::Change { seq, prev, kind, zip, id, revision, at, before, after } => {
             let (op, reason, moved_to) = match kind {
-                ToldKind::Created | ToldKind::Updated => ("upsert", "feed", None),
-                ToldKind::Deleted => ("delete", "feed", None),
-                ToldKind::Moved { to } => ("delete", "moved", Some(to.to_string())),
+                ChangeKind::Created | ChangeKind::Updated => ("upsert", "feed", None),
+                ChangeKind::Deleted => ("delete", "feed", None),
+                ChangeKind::Moved { to } => ("delete", "moved", Some(to.to_string())),
             };
             let before = before.map(Facts::of);
             let changed = before.as_ref().zip(after).map(|(was, body)| was.changed(body.summary));
@@ -350,11 +351,11 @@ mod tests {
         Summary { price: Some(price), status: Some("Active"), ..Summary::default() }.encode()
     }
 
-    fn written(format: Format, fields: Option<&str>, kind: ToldKind) -> String {
+    fn written(format: Format, fields: Option<&str>, kind: ChangeKind) -> String {
         let frame =
             Compressor::try_new(1, None).expect("a compressor").compress(br#"{"a":1,"b":2}"#);
         let (frame, before, after) = (frame.expect("a frame"), summary(9), summary(8));
-        let is_there = matches!(kind, ToldKind::Created | ToldKind::Updated);
+        let is_there = matches!(kind, ChangeKind::Created | ChangeKind::Updated);
         let told = Told::Change {
             seq: Seq(5),
             prev: Seq(3),
@@ -364,7 +365,7 @@ mod tests {
             revision: Revision(1 << 60),
             at: TimeMs(7),
             before: Some(&before),
-            after: is_there.then_some(ToldBody { summary: &after, frame: &frame }),
+            after: is_there.then_some(Body { summary: &after, frame: &frame }),
         };
         let mut encoder = Encoder::try_new(format, fields.map(Fields::parse)).expect("starts");
         let mut out = Vec::new();
@@ -375,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_event_has_what_readers_build_on() {
-        let line = written(Format::Ndjson, None, ToldKind::Updated);
+        let line = written(Format::Ndjson, None, ChangeKind::Updated);
         let event: Value = serde_json::from_str(&line).expect("one object");
         let expected = json!({"shard": 2, "seq": "5", "prev": "3", "op": "upsert",
             "reason": "feed", "id": "A\"1", "zip": "98103", "revision": (1u64 << 60).to_string(),
@@ -383,9 +384,9 @@ mod tests {
             "filter": "update", "listing": {"a": 1, "b": 2}});
         assert_eq!(event, expected);
         assert!(line.ends_with(",\"listing\":{\"a\":1,\"b\":2}}\n"), "as stored: {line}");
-        let some = written(Format::Ndjson, Some("b"), ToldKind::Created);
+        let some = written(Format::Ndjson, Some("b"), ChangeKind::Created);
         assert!(some.ends_with(",\"listing\":{\"b\":2}}\n"), "{some}");
-        let moved = written(Format::Ndjson, None, ToldKind::Moved { to: Zip::Code(*b"98107") });
+        let moved = written(Format::Ndjson, None, ChangeKind::Moved { to: Zip::Code(*b"98107") });
         let moved: Value = serde_json::from_str(&moved).expect("one object");
         let told = (&moved["op"], &moved["reason"], &moved["moved_to"], &moved["listing"]);
         assert_eq!(told, (&json!("delete"), &json!("moved"), &json!("98107"), &Value::Null));
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_server_sent_event_has_its_token_as_id() {
-        let event = written(Format::Sse, None, ToldKind::Updated);
+        let event = written(Format::Sse, None, ChangeKind::Updated);
         assert!(event.starts_with("id: T\nevent: change\ndata: {"), "{event}");
         assert!(event.ends_with("}\n\n") && event.lines().count() == 4, "{event}");
     }

@@ -108,8 +108,8 @@ pub(crate) fn advance(position: &mut Position, told: &Told<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use platbook_protocol::follow::ToldBody;
     use platbook_protocol::map::{ClusterId, Node};
+    use platbook_protocol::op::Body;
     use platbook_protocol::{NodeId, Revision, Zip};
 
     use super::*;
@@ -126,7 +126,7 @@ mod tests {
     fn a_state_is_told_when_all_shards_are_through() {
         let mut standing = standing();
         assert!(standing.is_beginning() && !standing.is_following());
-        let body = ToldBody { summary: &[], frame: &[] };
+        let body = Body { summary: &[], frame: &[] };
         let (zip, seq, revision) = (Zip::Code(*b"98103"), Seq(3), Revision(3));
         let row = Told::Row { cursor: b"key", zip, id: "a", revision, seq, body };
         standing.on_told(ShardId(1), &row);

@@ -1,6 +1,6 @@
 //! Which changes a reader wants: a pure decision on summaries.
 
-use platbook_protocol::follow::{Told, ToldKind};
+use platbook_protocol::follow::{ChangeKind, Told};
 use platbook_protocol::listing::Matcher;
 use platbook_protocol::rpc::Filter;
 
@@ -53,7 +53,7 @@ impl Selection {
         let (before, after, is_upsert) = match told {
             Told::Row { body, .. } => (None, Some(body.summary), true),
             Told::Change { before, after, kind, .. } => {
-                let is_upsert = matches!(kind, ToldKind::Created | ToldKind::Updated);
+                let is_upsert = matches!(kind, ChangeKind::Created | ChangeKind::Updated);
                 (*before, after.map(|body| body.summary), is_upsert)
             }
             _ => return Choice::Tell(None),
@@ -78,8 +78,8 @@ impl Selection {
 
 #[cfg(test)]
 mod tests {
-    use platbook_protocol::follow::ToldBody;
     use platbook_protocol::listing::Summary;
+    use platbook_protocol::op::Body;
     use platbook_protocol::{Revision, Seq, TimeMs, Zip};
 
     use super::*;
@@ -93,9 +93,9 @@ mod tests {
     fn choose(filter: &Filter, before: Option<u64>, after: Option<u64>) -> Choice {
         let (before, after) = (before.map(summary), after.map(summary));
         let kind = match (&before, &after) {
-            (None, _) => ToldKind::Created,
-            (Some(_), Some(_)) => ToldKind::Updated,
-            (Some(_), None) => ToldKind::Deleted,
+            (None, _) => ChangeKind::Created,
+            (Some(_), Some(_)) => ChangeKind::Updated,
+            (Some(_), None) => ChangeKind::Deleted,
         };
         let told = Told::Change {
             seq: Seq(2),
@@ -106,7 +106,7 @@ mod tests {
             revision: Revision(2),
             at: TimeMs(0),
             before: before.as_deref(),
-            after: after.as_deref().map(|summary| ToldBody { summary, frame: &[] }),
+            after: after.as_deref().map(|summary| Body { summary, frame: &[] }),
         };
         Selection::new(filter, true, true).choose(&told)
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn kinds_can_be_left_out() {
-        let body = ToldBody { summary: &summary(1), frame: &[] };
+        let body = Body { summary: &summary(1), frame: &[] };
         let (seq, revision) = (Seq(1), Revision(1));
         let row = Told::Row { cursor: b"k", zip: ZIP, id: "a", revision, seq, body };
         let of = |upserts, deletes| Selection::new(&Filter::default(), upserts, deletes);

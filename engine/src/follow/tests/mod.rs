@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::op::{Body, OpList, Stamp};
 use platbook_protocol::register::Recreate;
 use platbook_protocol::{Digest, ReplicaId, Revision, Slot, SlotRange, Zip};

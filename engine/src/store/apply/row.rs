@@ -1,5 +1,6 @@
 //! Write and Erase: a row, the totals of its ZIP, its change.
 
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::op::{Body, OpOutcome};
 use platbook_protocol::row::{self, Effect, Row};
 use platbook_protocol::{Digest, Revision, Seq, Zip};
@@ -8,7 +9,7 @@ use super::overlay::KnownRow;
 use super::{Applying, Scope};
 use crate::error::StoreError;
 use crate::store::key::{Due, Key};
-use crate::store::value::effects::{Change, ChangeKind};
+use crate::store::value::effects::Change;
 use crate::store::value::list::DUE;
 use crate::store::value::row::{RowRecord, ZipTotals};
 

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use platbook_protocol::Seq;
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::register::{Admission, Decision, Settled};
 use platbook_protocol::row::{Row, WriteOutcome};
 use platbook_protocol::rpc::{RowView, ZipState};
 
 use super::*;
 use crate::error::StoreError;
-use crate::store::{Change, ChangeKind};
+use crate::store::Change;
 
 #[test]
 fn a_row_is_written_replaced_and_erased_and_each_is_a_change() {

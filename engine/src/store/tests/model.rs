@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use platbook_protocol::Seq;
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::op::OpIter;
 use platbook_protocol::register::{Context, Register, Settled};
 use platbook_protocol::row::{self, Row, WriteOutcome};
@@ -10,7 +11,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::store::ChangeKind;
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const ZIPS: [Zip; 3] = [ZIP_A, ZIP_B, Zip::Unknown];

@@ -1,5 +1,6 @@
 //! What one log entry changed: enough to follow rows without reading them.
 
+use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::{Revision, Seq, TimeMs, Zip};
 
 use crate::store::layout::{LayoutError, Reader, Writer};
@@ -9,22 +10,6 @@ const CREATED: u8 = 1;
 const UPDATED: u8 = 2;
 const DELETED: u8 = 3;
 const MOVED: u8 = 4;
-
-/// What a change did to its ZIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ChangeKind {
-    /// A listing came into the ZIP.
-    Created,
-    /// A listing of the ZIP changed.
-    Updated,
-    /// A listing was deleted.
-    Deleted,
-    /// A listing went to another ZIP.
-    Moved {
-        /// Where it went.
-        to: Zip,
-    },
-}
 
 /// One change of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]

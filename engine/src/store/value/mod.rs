@@ -7,4 +7,4 @@ pub(super) mod register;
 pub(super) mod row;
 pub(super) mod state;
 
-pub use effects::{Change, ChangeKind, Effects};
+pub use effects::{Change, Effects};
