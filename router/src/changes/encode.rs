@@ -31,46 +31,36 @@ impl Format {
     }
 }
 
-/// A line that says where the reader stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Control<'a> {
+/// A line that is no change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
     /// A sign of life.
-    Heartbeat { token: &'a str },
+    Heartbeat,
     /// Everything acknowledged before `at` is told.
-    Resolved { token: &'a str, at: TimeMs },
+    Resolved { at: TimeMs },
     /// The state of all shards is told.
-    StateEnd { token: &'a str },
+    StateEnd,
     /// The state is told from its beginning: whatever is not repeated is no longer there.
-    ResyncBegin { token: &'a str },
+    ResyncBegin,
     /// Changes that were not wanted, both included.
     Skip { shard: ShardId, first: Seq, last: Seq },
     /// The changes behind the position are gone: ask again, and be told how to go on.
     Gone,
 }
 
-impl Control<'_> {
-    fn name(&self) -> &'static str {
+impl Control {
+    fn name(self) -> &'static str {
         match self {
-            Control::Heartbeat { .. } => "heartbeat",
+            Control::Heartbeat => "heartbeat",
             Control::Resolved { .. } => "resolved",
-            Control::StateEnd { .. } => "state-end",
-            Control::ResyncBegin { .. } => "resync-begin",
+            Control::StateEnd => "state-end",
+            Control::ResyncBegin => "resync-begin",
             Control::Skip { .. } => "skip",
             Control::Gone => "gone",
         }
     }
 
-    fn token(&self) -> Option<&str> {
-        match self {
-            Control::Heartbeat { token }
-            | Control::Resolved { token, .. }
-            | Control::StateEnd { token }
-            | Control::ResyncBegin { token } => Some(token),
-            Control::Skip { .. } | Control::Gone => None,
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(self, token: Option<&str>, out: &mut Vec<u8>) {
         #[derive(Serialize)]
         struct Object<'a> {
             control: &'a str,
@@ -85,7 +75,7 @@ impl Control<'_> {
             #[serde(skip_serializing_if = "Option::is_none")]
             token: Option<&'a str>,
         }
-        let (control, token) = (self.name(), self.token());
+        let control = self.name();
         let mut object = Object { control, shard: None, first: None, last: None, at: None, token };
         match self {
             Control::Skip { shard, first, last } => {
@@ -93,11 +83,8 @@ impl Control<'_> {
                 object.first = Some(first.0.to_string());
                 object.last = Some(last.0.to_string());
             }
-            Control::Resolved { at, .. } => object.at = Some(at.0),
-            Control::Heartbeat { .. }
-            | Control::StateEnd { .. }
-            | Control::ResyncBegin { .. }
-            | Control::Gone => {}
+            Control::Resolved { at } => object.at = Some(at.0),
+            Control::Heartbeat | Control::StateEnd | Control::ResyncBegin | Control::Gone => {}
         }
         write_json(&object, out);
     }
@@ -158,10 +145,10 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends a control line.
-    pub(crate) fn control(&self, out: &mut Vec<u8>, control: &Control<'_>) {
-        self.begin(out, control.name(), control.token());
-        control.write(out);
+    /// Appends a control line; with the reader's token, where it says where the reader stands.
+    pub(crate) fn control(&self, out: &mut Vec<u8>, control: Control, token: Option<&str>) {
+        self.begin(out, control.name(), token);
+        control.write(token, out);
         self.end(out);
     }
 
@@ -403,13 +390,14 @@ mod tests {
     fn control_lines_say_where_the_reader_stands() {
         let encoder = Encoder::try_new(Format::Ndjson, None).expect("starts");
         let mut out = Vec::new();
-        for control in [
-            Control::Heartbeat { token: "T" },
-            Control::Resolved { token: "T", at: TimeMs(5) },
-            Control::Skip { shard: ShardId(1), first: Seq(2), last: Seq(4) },
-            Control::Gone,
+        let skip = Control::Skip { shard: ShardId(1), first: Seq(2), last: Seq(4) };
+        for (control, token) in [
+            (Control::Heartbeat, Some("T")),
+            (Control::Resolved { at: TimeMs(5) }, Some("T")),
+            (skip, None),
+            (Control::Gone, None),
         ] {
-            encoder.control(&mut out, &control);
+            encoder.control(&mut out, control, token);
         }
         let expected = "{\"control\":\"heartbeat\",\"token\":\"T\"}\n\
             {\"control\":\"resolved\",\"at\":5,\"token\":\"T\"}\n\

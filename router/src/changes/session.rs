@@ -17,16 +17,15 @@ use platbook_protocol::follow::{NewestChange, Told};
 use platbook_protocol::frame::FrameError;
 use platbook_protocol::map::Map;
 use platbook_protocol::token::{Position, TokenError};
-use platbook_protocol::{Seq, ShardId};
+use platbook_protocol::{Seq, ShardId, Slot, Zip};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::encode::{Control, Encoder};
+use super::encode::{Control, Encoder, Format};
 use super::position::Standing;
 use super::query::{ChangesQuery, From, Live};
 use super::select::{Choice, Selection};
 use super::source::{Source, SourceEnd, Wish};
 use crate::app::App;
-use crate::changes::encode::Format;
 use crate::error::Failure;
 use crate::read::stream::{Pump, StreamError};
 
@@ -104,19 +103,25 @@ impl Session {
         let encoder = Encoder::try_new(query.format, query.fields.clone()).map_err(Err)?;
         let selection = Selection::new(&query.filter, query.upserts, query.deletes);
         let standing = Standing::new(map, positions);
+        let mut zips: BTreeMap<ShardId, Vec<Zip>> = BTreeMap::new();
+        for zip in &query.zips {
+            if let Some(shard) = map.shard_of(Slot::of_zip(zip)) {
+                zips.entry(shard.id).or_default().push(*zip);
+            }
+        }
         let (mut now, mut waiting) = (Vec::new(), VecDeque::new());
         let mut states = 0;
         for (shard, position) in standing.positions() {
-            let zips = query.zips.iter().filter(|zip| is_in(map, *shard, zip)).copied();
             let wish = Wish {
                 shard: *shard,
-                zips: zips.collect(),
+                zips: zips.remove(shard).unwrap_or_default(),
                 is_live: query.live != Live::No,
                 with_bodies: query.with_bodies,
             };
             let source = Source::new(app.directory.clone(), wish, position.clone());
-            states += usize::from(matches!(position, Position::State { .. }));
-            match matches!(position, Position::State { .. }) && states > STATES_MAX {
+            let is_state = matches!(position, Position::State { .. });
+            states += usize::from(is_state);
+            match is_state && states > STATES_MAX {
                 true => waiting.push_back(source),
                 false => now.push(source),
             }
@@ -145,8 +150,8 @@ impl Session {
         // By a token, the reader may have more than is still there.
         let is_resync = matches!(self.query.from, From::Token(_)) && self.standing.is_beginning();
         let begin = match is_resync {
-            true => Control::ResyncBegin { token: "" },
-            false => Control::Heartbeat { token: "" },
+            true => Control::ResyncBegin,
+            false => Control::Heartbeat,
         };
         self.control(begin)?;
         self.flush(&pump).await?;
@@ -172,7 +177,7 @@ impl Session {
             }
             self.flush(&pump).await?;
         }
-        self.end()?;
+        self.sign()?;
         self.flush(&pump).await?;
         Ok(pump.end().await?)
     }
@@ -186,7 +191,7 @@ impl Session {
                 Some((_, Err(end))) => {
                     // Told at the next request, where it can be an error.
                     tracing::debug!(%end, "a reader's changes are gone");
-                    self.encoder.control(&mut self.out, &Control::Gone);
+                    self.encoder.control(&mut self.out, Control::Gone, None);
                     self.is_over = true;
                 }
                 // Every shard is told.
@@ -229,7 +234,7 @@ impl Session {
             _ => drop(self.standing.on_told(shard, &told)),
         }
         if self.untold >= EVENTS_PER_TOKEN {
-            self.control(Control::Heartbeat { token: "" })?;
+            self.control(Control::Heartbeat)?;
         }
         Ok(())
     }
@@ -240,7 +245,7 @@ impl Session {
             self.sources.push(messages(source));
         }
         match is_last {
-            true => self.control(Control::StateEnd { token: "" }),
+            true => self.control(Control::StateEnd),
             false => Ok(()),
         }
     }
@@ -257,25 +262,17 @@ impl Session {
 
     fn tell_skipped(&mut self, shard: ShardId) {
         if let Some((first, last)) = self.standing.take_skipped(shard) {
-            self.encoder.control(&mut self.out, &Control::Skip { shard, first, last });
+            self.encoder.control(&mut self.out, Control::Skip { shard, first, last }, None);
         }
     }
 
     /// Tells a control line with the token of now.
-    fn control(&mut self, control: Control<'_>) -> Result<(), SessionError> {
+    fn control(&mut self, control: Control) -> Result<(), SessionError> {
         for (shard, (first, last)) in self.standing.take_all_skipped() {
-            self.encoder.control(&mut self.out, &Control::Skip { shard, first, last });
+            self.encoder.control(&mut self.out, Control::Skip { shard, first, last }, None);
         }
         let token = self.standing.token()?;
-        let token = token.as_str();
-        let control = match control {
-            Control::Heartbeat { .. } => Control::Heartbeat { token },
-            Control::Resolved { at, .. } => Control::Resolved { token, at },
-            Control::StateEnd { .. } => Control::StateEnd { token },
-            Control::ResyncBegin { .. } => Control::ResyncBegin { token },
-            other @ (Control::Skip { .. } | Control::Gone) => other,
-        };
-        self.encoder.control(&mut self.out, &control);
+        self.encoder.control(&mut self.out, control, Some(&token));
         self.untold = 0;
         Ok(())
     }
@@ -291,26 +288,15 @@ impl Session {
     /// A token, with the moment that it stands for where that is known.
     fn sign(&mut self) -> Result<(), SessionError> {
         match self.standing.resolved() {
-            Some(at) if self.standing.is_following() => {
-                self.control(Control::Resolved { token: "", at })
-            }
-            Some(_) | None => self.control(Control::Heartbeat { token: "" }),
+            Some(at) if self.standing.is_following() => self.control(Control::Resolved { at }),
+            Some(_) | None => self.control(Control::Heartbeat),
         }
-    }
-
-    fn end(&mut self) -> Result<(), SessionError> {
-        self.sign()
     }
 
     async fn flush(&mut self, pump: &Pump) -> Result<(), SessionError> {
         let chunk = std::mem::take(&mut self.out);
         Ok(pump.send(chunk.into()).await?)
     }
-}
-
-fn is_in(map: &Map, shard: ShardId, zip: &platbook_protocol::Zip) -> bool {
-    let slot = platbook_protocol::Slot::of_zip(zip);
-    map.shard_of(slot).is_some_and(|found| found.id == shard)
 }
 
 async fn until(patience: Option<Instant>) {
