@@ -38,7 +38,7 @@ while True:
                     state["prices"] = {}
                 elif event["event"] == "change":
                     on_change(json.loads(event["data"]))
-                save(event["id"])
+                save(event.get("id", state["token"]))
                 event = {}
     except urllib.error.HTTPError as error:
         answer = json.load(error)

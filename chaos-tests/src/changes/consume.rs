@@ -103,7 +103,11 @@ impl Events {
                 Some(("id", id)) => self.event.id = id.to_string(),
                 Some(("event", name)) => self.event.name = name.to_string(),
                 Some(("data", data)) => self.event.data = data.to_string(),
-                _ if line.is_empty() => whole.push(std::mem::take(&mut self.event)),
+                _ if line.is_empty() => {
+                    // An event without an id leaves the last one standing (HTML, section 9.2.6).
+                    let next = Event { id: self.event.id.clone(), ..Event::default() };
+                    whole.push(std::mem::replace(&mut self.event, next));
+                }
                 _ => {}
             }
         }
@@ -117,14 +121,19 @@ mod tests {
 
     #[test]
     fn events_are_whole_however_they_are_cut() {
-        let text =
-            "id: T1\nevent: change\ndata: {\"a\":\": \"}\n\nid: T2\nevent: skip\ndata: {}\n\n";
+        let text = "id: T1\nevent: change\ndata: {\"a\":\": \"}\n\n\
+            event: gone\ndata: {}\n\n\
+            id: T2\nevent: skip\ndata: {}\n\n";
         let event = |id: &str, name: &str, data: &str| Event {
             id: id.into(),
             name: name.into(),
             data: data.into(),
         };
-        let expected = [event("T1", "change", "{\"a\":\": \"}"), event("T2", "skip", "{}")];
+        let expected = [
+            event("T1", "change", "{\"a\":\": \"}"),
+            event("T1", "gone", "{}"),
+            event("T2", "skip", "{}"),
+        ];
         for step in 1..text.len() {
             let mut events = Events::default();
             let told: Vec<Event> =
