@@ -17,10 +17,14 @@ CARGO_DENY := 0.20.2
 ROUNDS ?= 20
 KILLS ?= 20
 SEED ?= 1
+CHAOS_FOR ?= 2m
+# How long `make fuzz` tries each target, in seconds, and which ones (all).
+FUZZ_SECONDS ?= 300
+TARGETS ?=
 # cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help setup build test check fix demo chaos bench
+.PHONY: help setup build test check fix demo chaos bench fuzz bite
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,11 +60,12 @@ fix: setup ## let rustfmt and clippy repair what they can
 demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
 	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)
 
-chaos: build ## nodes killed at once (ROUNDS=20), leaders (KILLS=20), restarts, consumers (SEED=1)
+chaos: build ## kills (ROUNDS=20, KILLS=20), restarts, consumers, fault after fault (CHAOS_FOR=2m)
 	@platbook="$(CARGO_TARGET_DIR)/debug/platbook"; \
 	    "$$platbook" chaos restart --rounds $(ROUNDS) --seed $(SEED); \
 	    "$$platbook" chaos failover --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
 	    "$$platbook" chaos rolling --seed $(SEED); \
+	    "$$platbook" chaos run --for $(CHAOS_FOR) --seed $(SEED); \
 	    "$$platbook" chaos changes --seed $(SEED)
 
 bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
@@ -68,3 +73,9 @@ bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, op
 	@platbook="$(CARGO_TARGET_DIR)/release/platbook"; \
 	    "$$platbook" bench ingest --etcd "$$(ops/setup/etcd.sh)" -o table $(ARGS); \
 	    "$$platbook" bench readers --check -o table
+
+fuzz: setup ## any bytes at every way in, FUZZ_SECONDS=300 each (TARGETS=...); needs a nightly compiler
+	@ops/setup/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
+
+bite: setup ## plant bugs on purpose, one after the other, and show which check catches each
+	@chaos-tests/bite.sh

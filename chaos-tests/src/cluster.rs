@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::links::door::Door;
+use crate::links::{Links, Place};
 use crate::process::{PARENT, Process, Program};
 use crate::{Error, http, wait};
 
@@ -28,6 +30,8 @@ pub struct Layout {
     pub feed: Vec<String>,
     /// Address of the router; any free port if `None`.
     pub router: Option<String>,
+    /// What nodes and router reach each other through, to be cut; directly if `None`.
+    pub links: Option<Links>,
 }
 
 /// The started processes, and where they listen (`host:port`).
@@ -49,6 +53,9 @@ pub struct Cluster {
     pub feed_address: String,
     /// Address of the ingester's metrics.
     pub ingest_address: String,
+    links: Option<Links>,
+    /// In front of the nodes, where there are links.
+    _doors: Vec<Door>,
 }
 
 /// The queue's name at the feed.
@@ -67,12 +74,22 @@ impl Cluster {
         let router_address = layout.router.clone().unwrap_or_else(|| free.remove(0));
         let (feed_address, ingest_address) = (free.remove(0), free.remove(0));
         let node_addresses: Vec<String> = free.into_iter().take(layout.nodes).collect();
+        let mut doors = Vec::new();
+        if let Some(links) = &layout.links {
+            for (at, address) in node_addresses.iter().enumerate() {
+                doors.push(Door::open(links.clone(), at, address.clone()).await?);
+            }
+        }
+        let advertised: Vec<String> = match doors.is_empty() {
+            true => node_addresses.clone(),
+            false => doors.iter().map(|door| door.address.to_string()).collect(),
+        };
         let mut nodes = Vec::new();
-        for at in 0..layout.nodes {
-            nodes.push(Process::start(node(layout, at, &node_addresses))?);
+        for (at, listen) in node_addresses.iter().enumerate() {
+            nodes.push(Process::start(node(layout, at, listen, &advertised))?);
         }
         let feed = Process::start(feed(layout, &feed_address))?;
-        let router = Process::start(router(layout, &router_address, &node_addresses))?;
+        let router = Process::start(router(layout, &router_address, &advertised))?;
         let queue_url = queue_url(&feed_address);
         let ingest = ingest(layout, &router_address, &queue_url, &ingest_address);
         let mut cluster = Cluster {
@@ -84,7 +101,10 @@ impl Cluster {
             router_address,
             feed_address,
             ingest_address,
+            links: layout.links.clone(),
+            _doors: doors,
         };
+        cluster.tell_links();
         cluster.ready().await?;
         Ok(cluster)
     }
@@ -108,6 +128,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Lets the links know which processes they connect.
+    fn tell_links(&self) {
+        let Some(links) = &self.links else { return };
+        links.set_pid(Place::Router, self.router.pid());
+        for (at, node) in self.nodes.iter().enumerate() {
+            links.set_pid(Place::Node(at), node.pid());
+        }
+    }
+
     /// An error if a process has ended other than by [`Cluster::kill_node`].
     pub fn check(&mut self) -> Result<(), Error> {
         let servers = [&mut self.feed, &mut self.router, &mut self.ingest];
@@ -129,6 +158,7 @@ impl Cluster {
     /// Starts every node again after [`Cluster::kill_all_nodes`] and waits until all are ready.
     pub async fn restart_all_nodes(&mut self) -> Result<(), Error> {
         self.nodes.iter_mut().try_for_each(Process::start_again)?;
+        self.tell_links();
         self.ready().await
     }
 
@@ -147,7 +177,9 @@ impl Cluster {
 
     /// Starts a killed node again; [`Cluster::ready`] tells when it serves.
     pub fn start_node(&mut self, at: usize) -> Result<(), Error> {
-        self.nodes[at].start_again()
+        self.nodes[at].start_again()?;
+        self.tell_links();
+        Ok(())
     }
 
     /// Starts a killed node again and waits until it is ready.
@@ -225,12 +257,16 @@ fn data(dir: &Path, name: &str) -> Vec<OsString> {
     vec!["--data".into(), dir.join(name).into_os_string()]
 }
 
-fn node(layout: &Layout, at: usize, addresses: &[String]) -> Program {
+fn node(layout: &Layout, at: usize, listen: &str, advertised: &[String]) -> Program {
     let id = (at + 1).to_string();
-    let peers: Vec<String> =
-        addresses.iter().enumerate().map(|(at, address)| format!("{}={address}", at + 1)).collect();
+    let peers: Vec<String> = advertised
+        .iter()
+        .enumerate()
+        .map(|(at, address)| format!("{}={address}", at + 1))
+        .collect();
     let name = format!("node-{id}");
-    let mut args = words(&["node", "--id", &id, "--listen", &addresses[at]]);
+    let mut args = words(&["node", "--id", &id, "--listen", listen]);
+    args.extend(words(&["--advertise", &advertised[at]]));
     args.extend(words(&["--peers", &peers.join(","), "--shards", &layout.shards.to_string()]));
     args.extend(data(&layout.dir, &name));
     program(layout, name, args)

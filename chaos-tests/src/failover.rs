@@ -106,17 +106,14 @@ pub async fn run(
     })
 }
 
-/// Waits until each of these shards has a new term: the system shard may be later than those whose
-/// writes were waited for.
-async fn all_elected(cluster: &Cluster, before: &Status, led: &[u32]) -> Result<Status, Error> {
-    let before = before.terms();
-    wait::until("every shard has elected", RESUMED_WITHIN, async || {
+/// Waits until another node leads each of these shards: the system shard may be later than those
+/// whose writes were waited for.
+async fn all_taken_over(cluster: &Cluster, victim: u64, led: &[u32]) -> Result<Status, Error> {
+    wait::until("every shard has another leader", RESUMED_WITHIN, async || {
         let status = Status::of(&cluster.router_address).await.map_err(|e| e.to_string())?;
-        let terms = status.terms();
-        let late = led.iter().find(|shard| terms.get(shard) <= before.get(shard));
-        match late {
+        match status.not_taken_over(victim, led) {
             None => Ok(status),
-            Some(shard) => Err(format!("shard {shard} has not")),
+            Some(shard) => Err(format!("shard {shard} has none")),
         }
     })
     .await
@@ -150,7 +147,7 @@ impl Killer {
             });
             took.push((*shard, resumed.await?));
         }
-        let status = all_elected(cluster, &before, &led).await?;
+        let status = all_taken_over(cluster, victim as u64 + 1, &led).await?;
         self.elections.on_status(&status, &led);
         self.elections.on_start(victim);
         cluster.restart_node(victim).await?;

@@ -104,6 +104,11 @@ impl Connection {
         self.send(Method::PUT, path, headers, body.into()).await
     }
 
+    /// `DELETE path`.
+    pub async fn delete(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
+        self.send(Method::DELETE, path, headers, Bytes::new()).await
+    }
+
     async fn send(
         &mut self,
         method: Method,

@@ -55,6 +55,18 @@ impl Status {
         self.shards.iter().filter(|s| s.leader == Some(node)).map(|s| s.id).collect()
     }
 
+    /// A shard of `led` that no node but `former` leads yet.
+    ///
+    /// The leader tells, not the term: a leader that is killed while it hands over has brought the
+    /// next term about already, and nobody needs to elect once more.
+    pub(crate) fn not_taken_over(&self, former: u64, led: &[u32]) -> Option<u32> {
+        let is_led = |id: u32| {
+            let shard = self.shards.iter().find(|shard| shard.id == id);
+            shard.and_then(|shard| shard.leader).is_some_and(|leader| leader != former)
+        };
+        led.iter().copied().find(|shard| !is_led(*shard))
+    }
+
     /// The greatest term of each shard.
     pub fn terms(&self) -> BTreeMap<u32, u64> {
         let term = |shard: &Shard| shard.replicas.iter().map(|r| r.term).max().unwrap_or(0);
@@ -157,6 +169,19 @@ mod tests {
         elections.on_received(1, 1);
         elections.on_status(&status(&[3, 2, 2]), &[]);
         assert_eq!((elections.handed_over(), elections.by_nobody()), (2, 1));
+    }
+
+    #[test]
+    fn a_leader_killed_while_it_hands_over_is_succeeded_in_the_term_it_brought_about() {
+        let mut seen = status(&[7, 7]);
+        assert_eq!(seen.not_taken_over(1, &[0, 1]), Some(0));
+        seen.shards[0].leader = Some(2);
+        assert_eq!(seen.not_taken_over(1, &[0, 1]), Some(1));
+        seen.shards[1].leader = None;
+        assert_eq!(seen.not_taken_over(1, &[0, 1]), Some(1), "nobody is not another one");
+        seen.shards[1].leader = Some(3);
+        assert_eq!(seen.terms(), status(&[7, 7]).terms());
+        assert_eq!(seen.not_taken_over(1, &[0, 1]), None, "although no term passed");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use http::header::{CONTENT_TYPE, IF_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use platbook_protocol::planted::Bug;
 use platbook_protocol::{ListingId, Revision, TimeMs};
 use serde::Deserialize;
 
@@ -79,7 +81,8 @@ impl Write {
 
     pub(crate) fn call(&self) -> Call {
         let mut headers = HeaderMap::new();
-        headers.insert(SENT, HeaderValue::from(self.sent.0));
+        let sent = if Bug::RetryUnderNewKey.is_planted() { later() } else { self.sent.0 };
+        headers.insert(SENT, HeaderValue::from(sent));
         if let Some(revision) = self.if_match {
             let tag = format!("\"{revision}\"");
             let value = HeaderValue::try_from(tag).expect("digits and quotes are header text");
@@ -94,6 +97,12 @@ impl Write {
         };
         Call { method, path: listing_path(&self.id), headers, body }
     }
+}
+
+/// Another time at every call.
+fn later() -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    clock::now().0 + CALLS.fetch_add(1, Ordering::Relaxed)
 }
 
 impl fmt::Debug for Write {

@@ -112,3 +112,14 @@ impl StoreError {
         }
     }
 }
+
+impl StoreError {
+    /// Whether what is on disk cannot be read any more: another attempt finds the same.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Database { source, .. } => source.is_damage(),
+            StoreError::Corrupt { .. } => true,
+            _ => false,
+        }
+    }
+}

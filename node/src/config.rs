@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use platbook_protocol::NodeId;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,11 @@ pub struct NodeConfig {
     #[arg(long, env = "PLATBOOK_LOG_RETENTION_HOURS", value_name = "HOURS", default_value_t = 24)]
     #[serde(default = "defaults::log_retention_hours")]
     pub log_retention_hours: u32,
+    /// Period in which log and tables are read again to find what the disk has lost, in hours;
+    /// 0: never
+    #[arg(long, env = "PLATBOOK_SCRUB_HOURS", value_name = "HOURS", default_value_t = 168)]
+    #[serde(default = "defaults::scrub_hours")]
+    pub scrub_hours: u32,
     /// Bytes of one log segment
     #[arg(long, env = "PLATBOOK_LOG_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = 64 << 20)]
@@ -153,6 +159,14 @@ impl NodeConfig {
         self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
     }
 
+    /// How often everything on disk is read again; `None`: never.
+    pub(crate) fn scrub_period(&self) -> Option<Duration> {
+        match self.scrub_hours {
+            0 => None,
+            hours => Some(Duration::from_secs(u64::from(hours) * 60 * 60)),
+        }
+    }
+
     /// Finds contradictions before anything is touched; the text names the setting.
     pub fn check(&self) -> Result<(), String> {
         if self.id == 0 {
@@ -193,6 +207,9 @@ mod defaults {
     }
     pub(super) fn log_retention_hours() -> u32 {
         24
+    }
+    pub(super) fn scrub_hours() -> u32 {
+        168
     }
     pub(super) fn log_segment_bytes() -> u64 {
         64 << 20

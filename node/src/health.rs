@@ -1,8 +1,8 @@
 //! What the node watches about itself: disk space, the log's health, the clocks of its peers.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use platbook_protocol::rpc::{Clock as ClockCall, ClockAnswer};
@@ -33,6 +33,7 @@ pub(crate) struct Health {
     draining: Arc<AtomicBool>,
     clock_offset_ms: Arc<AtomicI64>,
     leaderships_received: Arc<AtomicU64>,
+    damage: Arc<OnceLock<String>>,
 }
 
 impl Health {
@@ -68,10 +69,23 @@ impl Health {
         self.leaderships_received.load(Ordering::Relaxed)
     }
 
+    /// Notes what the disk has lost. The node goes on as a follower, but leads nothing any more.
+    pub(crate) fn on_damage(&self, what: String) {
+        if self.damage.set(what.clone()).is_ok() {
+            error!(damage = %what, "this node's disk is damaged: it has to be rebuilt");
+        }
+    }
+
+    /// What the disk has lost, if anything was found.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
     /// Whether this node should lead anything.
     pub(crate) fn may_lead(&self) -> bool {
         !self.is_read_only()
             && !self.is_draining()
+            && self.damage().is_none()
             && self.clock_offset_ms().abs() <= CLOCK_OFFSET_MS_MAX
     }
 }
@@ -169,7 +183,7 @@ async fn watch_disk(node: Arc<Node>) {
             (true, true) | (false, false) => {}
         }
         let mut leads = false;
-        if is {
+        if is || node.health().damage().is_some() {
             replicas::hand_all_over(&node, Instant::now() + LEADERSHIP_TIMEOUT).await;
             leads = node.shards().all().iter().any(|shard| shard.group().is_leader());
         }

@@ -8,7 +8,8 @@
 //! 4. `raft`: openraft over the engine and the links; `peer`: the links.
 //! 5. `shard`: one shard as this node serves it; `replicas`: which of them live here.
 //! 6. `rpc`: what routers and nodes ask; `server`: the port.
-//! 7. `clock`, `health`: the wall clock; disk, log and clocks being watched.
+//! 7. `clock`, `health`, `scrub`: the wall clock; disk, log and clocks being watched; what is on
+//!    disk read again, slowly.
 //! 8. `objections`: what callers are refused for, and how often that is said.
 //!
 //! This crate does not know HTTP's user side, JSON bodies or queues.
@@ -17,6 +18,8 @@ mod clock;
 pub mod config;
 mod directory;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod identity;
 mod metrics;
@@ -26,6 +29,7 @@ mod peer;
 mod raft;
 mod replicas;
 mod rpc;
+mod scrub;
 mod server;
 mod shard;
 mod system;

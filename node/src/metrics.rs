@@ -33,6 +33,14 @@ pub(crate) fn render(node: &Node) -> String {
         f64::from(u8::from(node.is_read_only())),
     );
     put(
+        "platbook_node_damaged",
+        "1 once something on disk was found lost: the node has to be rebuilt.",
+        f64::from(u8::from(node.health().damage().is_some())),
+    );
+    let scrub = node.scrub().progress();
+    put("platbook_node_scrub_bytes_total", "Bytes read again to be checked.", scrub.bytes as f64);
+    put("platbook_node_scrub_passes_total", "Times that all was read.", scrub.passes as f64);
+    put(
         "platbook_node_clock_offset_ms",
         "Distance of this clock to the median of the cluster's.",
         node.clock_offset_ms() as f64,

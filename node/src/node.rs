@@ -8,6 +8,7 @@ use std::time::Duration;
 use platbook_engine::log::{LogConfig, OsFiles, SharedLog};
 use platbook_engine::store::{Store, StoreConfig};
 use platbook_protocol::map::Map;
+use platbook_protocol::planted::Bug;
 use platbook_protocol::rpc::{MapPut, PutMap, Refusal};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::objections::Objections;
 use crate::peer::Peers;
 use crate::raft::{Groups, Timing};
 use crate::rpc::{Service, client};
+use crate::scrub::{self, Scrub};
 use crate::shard::{Rules, Shards};
 use crate::{health, metrics, replicas, server, system};
 
@@ -44,6 +46,7 @@ pub(crate) struct Node {
     groups: Groups,
     shards: Shards,
     health: Health,
+    scrub: Scrub,
     disk: OnceLock<Disk>,
     /// Members that still have to be told of the first map.
     invited: Mutex<BTreeSet<NodeId>>,
@@ -116,6 +119,7 @@ impl Node {
             groups: Groups::default(),
             shards: Shards::default(),
             health: Health::default(),
+            scrub: Scrub::default(),
             disk: OnceLock::new(),
             invited: Mutex::default(),
             objections: Objections::default(),
@@ -196,6 +200,7 @@ impl Node {
         self.spawn(replicas::run(self.clone()));
         self.spawn(system::follow::run(self.clone()));
         health::start(&self);
+        self.spawn(scrub::run(self.clone()));
         Ok(())
     }
 
@@ -229,7 +234,10 @@ impl Node {
     /// Adopts the map of a cluster that this node lost its disk of.
     pub(crate) fn come_back(&self, map: Map) -> Result<(), NodeError> {
         self.check_address(&map)?;
-        let fresh_from = map.next_replica;
+        let fresh_from = match Bug::ReplicaIdReused.is_planted() {
+            true => ReplicaId(0),
+            false => map.next_replica,
+        };
         self.belong(map, fresh_from)
     }
 
@@ -303,7 +311,7 @@ impl Node {
 
     /// The disk lies or is gone: no group of this node may go on.
     pub(crate) fn poison(&self, reason: String) {
-        error!(%reason, "the log is poisoned: stopping this node");
+        error!(%reason, "the disk is broken: stopping this node");
         *self.broken.lock().expect("never poisoned") = Some(reason);
         self.shutdown.cancel();
     }
@@ -350,6 +358,9 @@ impl Node {
         {
             return Some(format!("shard {id} is fenced: {fault}"));
         }
+        if let Some(damage) = self.health.damage() {
+            return Some(format!("its disk is damaged: {damage}"));
+        }
         if !self.reaches_majority(&map) {
             return Some("most other nodes are out of reach".into());
         }
@@ -358,7 +369,11 @@ impl Node {
             return Some("the first map is not kept yet".into());
         }
         let leaderless = standings.iter().find(|(_, standing)| standing.leader.is_none());
-        leaderless.map(|(id, _)| format!("shard {id} has no leader"))
+        if let Some((id, _)) = leaderless {
+            return Some(format!("shard {id} has no leader"));
+        }
+        let replaying = shards.iter().find(|shard| !shard.group().has_recovered());
+        replaying.map(|shard| format!("shard {} replays its log", shard.id()))
     }
 
     /// Replicas that the map places here and that do not run: not started yet, or not startable.
@@ -447,6 +462,9 @@ impl Node {
     }
     pub(crate) fn health(&self) -> &Health {
         &self.health
+    }
+    pub(crate) fn scrub(&self) -> &Scrub {
+        &self.scrub
     }
     pub(crate) fn objections(&self) -> &Objections {
         &self.objections

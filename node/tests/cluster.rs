@@ -110,6 +110,8 @@ async fn a_wiped_node_is_refused_and_comes_back_only_with_rejoin() {
     let request = ReplaceReplica { shard: ShardId(1), replica: old, on };
     let _fresh: ReplicaId = cluster.call(leader, "/rpc/replace-replica", &request).await;
     cluster.same_content_of(ShardId(1), 3).await;
+    // The fresh one; the system shard's old one may have voted, and stays where it was lost.
+    assert_eq!(cluster.metric(NodeId(3), "platbook_node_replicas").await, 1.0);
     cluster.stop_all().await;
 }
 

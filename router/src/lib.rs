@@ -18,6 +18,8 @@ pub mod config;
 mod cpu;
 mod dictionaries;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod metrics;
 mod nodes;

@@ -20,6 +20,8 @@ pub mod listing;
 pub mod map;
 pub mod op;
 pub mod oracle;
+#[doc(hidden)]
+pub mod planted;
 pub mod problem;
 pub mod read_by_id;
 pub mod register;

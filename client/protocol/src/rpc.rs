@@ -427,6 +427,10 @@ pub struct NodeStatus {
     pub read_only: bool,
     /// Fsyncs since it started.
     pub fsyncs: u64,
+    /// When log and tables were last read from end to end without a finding.
+    pub scrubbed: Option<TimeMs>,
+    /// What its disk was found to have lost.
+    pub damage: Option<String>,
 }
 
 /// `POST /rpc/transfer`: hand the leadership of a shard to another node.

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 
 use crate::map::ClusterId;
+use crate::planted::Bug;
 use crate::problem::Code;
 use crate::{Seq, ShardId};
 
@@ -181,7 +182,7 @@ impl Token {
         incarnation: u64,
     ) -> Result<Token, TokenError> {
         let token = Token::decode(text)?;
-        if token.cluster != cluster {
+        if token.cluster != cluster && !Bug::ForeignToken.is_planted() {
             return Err(TokenError::Cluster { found: token.cluster, cluster });
         }
         if token.incarnation != incarnation {

@@ -5,6 +5,7 @@
 //! reader that lost its way finds the next round by looking at every 512th byte.
 
 use bytes::Buf;
+use platbook_protocol::planted::Bug;
 
 /// Rounds start and end at multiples of this many bytes.
 pub(crate) const BLOCK: usize = 512;
@@ -263,5 +264,6 @@ pub(crate) fn seal_round(round: &mut Vec<u8>, header: &mut RoundHeader, seed: u3
 /// Whether the body of a round, read from behind its header, is what the header promises.
 pub(crate) fn body_is_whole(header: &RoundHeader, body: &[u8], seed: u32) -> bool {
     header.length as usize == ROUND_HEADER + body.len()
-        && crc32c::crc32c_append(seed, body) == header.body_crc
+        && (Bug::ChecksumIgnored.is_planted()
+            || crc32c::crc32c_append(seed, body) == header.body_crc)
 }

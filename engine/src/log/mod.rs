@@ -23,6 +23,8 @@ pub mod error;
 mod event;
 pub mod faults;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod index;
 mod inspect;
@@ -33,6 +35,7 @@ mod queue;
 mod read;
 mod recover;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
 mod spare;

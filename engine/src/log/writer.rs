@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use platbook_protocol::planted::Bug;
 
 use super::error::LogError;
 use super::event::{Event, Place, Run};
@@ -147,7 +148,9 @@ impl Writer {
         let records = written.iter().map(|(op, _)| op.work.records()).sum();
         if records > 0 {
             self.put_round(RoundKind::Data, records)?;
-            self.sync().await?;
+            if !Bug::AckBeforeSync.is_planted() {
+                self.sync().await?;
+            }
         }
         self.publish(written)?;
         if self.open.end > self.open.capacity / 2 {
@@ -255,7 +258,10 @@ impl Writer {
             tokio::time::sleep(delay).await;
         }
         let begun = Instant::now();
-        self.open.file.sync_data().map_err(|e| self.io("sync", e))?;
+        let synced = self.open.file.sync_data();
+        if !Bug::SyncErrorDropped.is_planted() {
+            synced.map_err(|e| self.io("sync", e))?;
+        }
         self.core.metrics.on_sync(begun.elapsed());
         Ok(())
     }

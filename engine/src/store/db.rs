@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, IngestExternalFileOptions,
-    Options, ReadOptions, ReadTier, SstFileWriter, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, FlushOptions,
+    IngestExternalFileOptions, Options, ReadOptions, ReadTier, SstFileWriter, WriteBatch,
+    WriteBufferManager, WriteOptions,
 };
 
 use super::config::StoreConfig;
 use crate::error::StoreError;
 
 /// Largest memtable, however much memory there is: what is not flushed is replayed from the log
-/// after a crash, and a replica that still replays serves nothing, also if it is elected.
+/// after a crash, and a replica that still replays serves nothing, also if it is elected. Where
+/// listings are small, [`REPLAY_MAX`](super::node::REPLAY_MAX) is met first.
 pub(super) const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// Memtables that share the memory budget: one takes writes while others are flushed.
 const MEMTABLES: usize = 4;
@@ -36,6 +38,13 @@ const INFO_LOG_FILES_MAX: usize = 4;
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct DatabaseError(rocksdb::Error);
+
+impl DatabaseError {
+    /// Whether a table's bytes are not what was written, or cannot be had from the disk.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self.0.kind(), rocksdb::ErrorKind::Corruption | rocksdb::ErrorKind::IOError)
+    }
+}
 
 fn failed(action: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
     move |e| StoreError::Database { action, source: DatabaseError(e) }
@@ -114,6 +123,13 @@ impl Db {
     /// Makes everything written so far durable.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         self.inner.db.flush().map_err(failed("flush"))
+    }
+
+    /// Starts to make everything written so far durable, and does not wait for it.
+    pub(super) fn start_flush(&self) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        self.inner.db.flush_opt(&options).map_err(failed("start a flush"))
     }
 
     /// Waits until no flush or compaction runs.
@@ -211,6 +227,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Another one, of this moment.
+    pub(super) fn of_now(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
     pub(super) fn get<T>(
         &self,
         key: &[u8],

@@ -31,9 +31,15 @@ pub(super) struct Shared {
     shards: Mutex<BTreeMap<ShardId, Weak<Inner>>>,
 }
 
+/// Entries and operations after which a flush is started: what a crash leaves to be replayed, some
+/// tenths of a second, before this replica can lead or serve.
+pub(super) const REPLAY_MAX: u64 = 1 << 15;
+
 /// Counted since the store was opened.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
+    /// Entries and operations applied since the last flush that was started for their sake.
+    pub(super) unflushed: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) batch_bytes: AtomicU64,
     pub(super) entries: AtomicU64,
@@ -168,6 +174,16 @@ impl Store {
 }
 
 impl Shared {
+    /// Counts what a crash would leave to be replayed, and starts a flush when that is much.
+    pub(super) fn on_applied(&self, entries: u64, operations: u64) -> Result<(), StoreError> {
+        let added = entries + operations;
+        let unflushed = self.totals.unflushed.fetch_add(added, Ordering::Relaxed) + added;
+        // Shards apply at the same time: one of them starts the flush.
+        let starts = unflushed >= REPLAY_MAX
+            && self.totals.unflushed.swap(0, Ordering::Relaxed) >= REPLAY_MAX;
+        if starts { self.db.start_flush() } else { Ok(()) }
+    }
+
     /// Takes a shard off the list of open ones, so that it can be opened as another replica.
     pub(super) fn forget(&self, inner: &Inner) {
         let mut shards = self.shards();

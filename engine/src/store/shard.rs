@@ -149,6 +149,7 @@ impl Inner {
         totals.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
         totals.operations.fetch_add(outcome.operations, Ordering::Relaxed);
         totals.changes.fetch_add(changes, Ordering::Relaxed);
+        self.shared.on_applied(entries.len() as u64, outcome.operations)?;
         Ok(applied)
     }
 

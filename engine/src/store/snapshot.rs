@@ -1,6 +1,7 @@
 //! A shard as it was at one moment: made in no time, read lazily.
 
 use bytes::Bytes;
+use platbook_protocol::planted::Bug;
 use platbook_protocol::{ShardId, SlotRange};
 
 use super::Position;
@@ -138,7 +139,10 @@ impl Walk {
     fn entry(&mut self) -> Result<Option<KeyValue<'_>>, StoreError> {
         while !self.stands_on_entry()? {
             let Some(range) = self.ranges.next() else { return Ok(None) };
-            self.cursor = Some(self.snapshot.cursor(&range.lower, &range.upper, Access::Bulk)?);
+            self.cursor = Some(match Bug::SnapshotOfTwoStates.is_planted() {
+                true => self.snapshot.of_now().cursor(&range.lower, &range.upper, Access::Bulk)?,
+                false => self.snapshot.cursor(&range.lower, &range.upper, Access::Bulk)?,
+            });
         }
         Ok(self.cursor.as_ref().and_then(Cursor::entry))
     }

@@ -143,7 +143,7 @@ impl Frame<'_> {
     }
 }
 
-fn wrap(kind: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn wrap(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len());
     out.push(kind);
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());

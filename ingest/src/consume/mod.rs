@@ -22,6 +22,8 @@
 
 mod acker;
 mod applied;
+#[doc(hidden)]
+pub mod fuzz;
 mod held;
 mod ingester;
 mod message;

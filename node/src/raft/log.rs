@@ -10,6 +10,7 @@ use std::ops::{Bound, RangeBounds};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use platbook_engine::log::{GroupLog, LogError, Record};
+use platbook_protocol::planted::Bug;
 
 use super::types::{self, Entry, LogId, Types, Vote};
 use super::wire;
@@ -86,6 +87,9 @@ impl RaftLogStorage<Types> for RaftLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if Bug::VolatileVote.is_planted() {
+            return Ok(());
+        }
         self.group.save_vote(wire::encode_vote(vote)).await.map_err(io_error)
     }
 

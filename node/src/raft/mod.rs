@@ -12,7 +12,7 @@ mod network;
 #[cfg(test)]
 mod tests;
 mod types;
-mod wire;
+pub(crate) mod wire;
 
 pub(crate) use group::{Group, Pending, Role, Timing};
 pub(crate) use groups::Groups;

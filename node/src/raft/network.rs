@@ -17,12 +17,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use platbook_protocol::planted::Bug;
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::machine::SnapshotData;
-use super::types::{Types, Vote};
+use super::types::{LogId, Types, Vote};
 use super::wire;
 use crate::peer::frame::{Kind, Message};
 use crate::peer::link::{ChannelSender, Link, LinkError, answer_of};
@@ -123,7 +124,13 @@ impl RaftNetworkV2<Types> for Client {
                 Err(error) => {
                     // openraft waits out its backoff inside `input`. A failure before anything is
                     // taken from it would be tried again at once, and again.
-                    let failed = async move { input.next().await.map(|_| Err(rpc_error(error))) };
+                    let failed = async move {
+                        let request = input.next().await?;
+                        match Bug::QuorumOffByOne.is_planted() {
+                            true => Some(Ok(Ok(last_of(&request)))),
+                            false => Some(Err(rpc_error(error))),
+                        }
+                    };
                     let failed = futures_util::stream::once(failed);
                     return Ok(Box::pin(failed.filter_map(std::future::ready)) as BoxStream<'s, _>);
                 }
@@ -205,6 +212,11 @@ impl RaftNetworkV2<Types> for Client {
         self.call(Kind::Transfer, body, &option).await?;
         Ok(Ok(()))
     }
+}
+
+/// The last entry that a follower has who took all of the request.
+fn last_of(request: &AppendEntriesRequest<Types>) -> Option<LogId> {
+    request.entries.last().map_or(request.prev_log_id, |entry| Some(entry.log_id))
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
-use platbook_engine::log::{LogConfig, OsFiles, SharedLog};
+use platbook_engine::log::faults::{Faults, FaultyFiles};
+use platbook_engine::log::{LogConfig, OsFiles, SharedLog, WriterKind};
 use platbook_engine::store::{ShardStore, Store, StoreConfig};
 use platbook_protocol::{ReplicaId, ShardId, SlotRange};
 
 use super::log::RaftLog;
 use super::machine::{Machine, SnapshotBuilder, SnapshotData};
 use super::types::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types};
+use super::wire;
 
 struct OnDisk;
 
@@ -101,6 +104,28 @@ impl StoreBuilder<Types, RaftLog, Gapless, Kept> for OnDisk {
         let machine = Gapless(Machine::new(state.clone(), None), state);
         Ok((Kept { _dir: dir, _log: log, _store: store }, RaftLog::new(group), machine))
     }
+}
+
+/// The store has no log of its own: what it flushed must never pass what this replica's log has.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_applied_before_this_replicas_own_log_has_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let files = FaultyFiles::new();
+    let config = LogConfig { writer: WriterKind::Task, ..LogConfig::default() };
+    let log = SharedLog::open(config, Arc::new(files.clone())).expect("a new log opens");
+    let store = Store::open(StoreConfig::at(dir.path())).expect("a new store opens");
+    let (shard, replica) = (ShardId(1), ReplicaId(1));
+    let slots = SlotRange::partition(1).first().copied();
+    let state = store.shard(shard, slots, replica).expect("a new shard opens");
+    let group = log.group(replica, shard);
+    let mut machine = Machine::new(state.clone(), Some(group.clone()));
+    let blank = Entry::new_blank(types::log_id(1, 0));
+    files.set_faults(Faults { sync_delay: Duration::MAX, ..Faults::default() });
+    group.append(vec![wire::record_of(blank.clone())], Box::new(|_| ())).await;
+    let applied = machine.apply(futures_util::stream::iter([Ok((blank, None))]));
+    let applied = tokio::time::timeout(Duration::from_millis(200), applied).await;
+    assert!(applied.is_err(), "applied although no fsync returned: {applied:?}");
+    assert_eq!(state.applied().position, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

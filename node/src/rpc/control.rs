@@ -163,6 +163,8 @@ pub(super) async fn status(node: &Arc<Node>, body: Bytes) -> Result<NodeStatus, 
         clock_offset_ms: node.clock_offset_ms(),
         read_only: node.is_read_only(),
         fsyncs: node.fsyncs(),
+        scrubbed: node.scrub().progress().finished,
+        damage: node.health().damage().map(str::to_string),
     })
 }
 

@@ -41,7 +41,8 @@ async fn read<T: Send + 'static>(
         tracing::error!(shard = %shard.id(), %reason, "read failed");
         Refusal::Unavailable { shard: shard.id(), reason }
     };
-    done.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    let read = done.map_err(|e| failed(e.to_string()))?;
+    read.inspect_err(|e| shard.group().on_read_error(e)).map_err(|e| failed(e.to_string()))
 }
 
 pub(super) async fn propose(node: &Arc<Node>, body: Bytes) -> Result<Proposed, Refusal> {

@@ -17,6 +17,7 @@ use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, deadline, note_bad};
 use crate::node::Node;
 use crate::objections::Caller;
+use crate::raft::Group;
 use crate::shard::Shard;
 
 /// The first chunk is small, so that the first listing is out soon.
@@ -34,17 +35,16 @@ pub(super) async fn scan_shard(node: &Arc<Node>, caller: Caller, body: Bytes) ->
     stream(node, caller, open_shard(node, body).await)
 }
 
-fn stream(node: &Node, caller: Caller, opened: Result<RowScan, Refusal>) -> Answer {
+fn stream(node: &Node, caller: Caller, opened: Result<Rows, Refusal>) -> Answer {
     match opened {
         Err(refusal) => {
             note_bad(node, caller, &refusal);
             bytes(StatusCode::OK, head(Err(refusal)).into())
         }
-        Ok(scan) => {
+        Ok(rows) => {
+            let first = Stage::Head(rows.scan.state(), rows);
             let chunks =
-                futures_util::stream::unfold(Stage::Head(scan.state(), scan), |stage| async move {
-                    stage.next().await
-                });
+                futures_util::stream::unfold(first, |stage| async move { stage.next().await });
             Response::new(StreamBody::new(chunks).boxed_unsync())
         }
     }
@@ -57,7 +57,7 @@ fn head(answer: Result<ZipState, Refusal>) -> Vec<u8> {
     head
 }
 
-async fn open_zip(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
+async fn open_zip(node: &Arc<Node>, body: Bytes) -> Result<Rows, Refusal> {
     let request: Scan = codec::decode(&body).map_err(bad_request)?;
     let shard = shard_of(node, request.shard)?;
     shard.barrier(request.consistency, deadline(request.deadline_ms)).await?;
@@ -70,7 +70,7 @@ async fn open_zip(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
     .await
 }
 
-async fn open_shard(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
+async fn open_shard(node: &Arc<Node>, body: Bytes) -> Result<Rows, Refusal> {
     let request: ScanShard = codec::decode(&body).map_err(bad_request)?;
     let shard = shard_of(node, request.shard)?;
     shard.barrier(request.consistency, deadline(request.deadline_ms)).await?;
@@ -81,30 +81,43 @@ async fn open_shard(node: &Arc<Node>, body: Bytes) -> Result<RowScan, Refusal> {
 async fn open(
     shard: Shard,
     begin: impl FnOnce(&ShardStore) -> Result<RowScan, StoreError> + Send + 'static,
-) -> Result<RowScan, Refusal> {
-    let id = shard.id();
+) -> Result<Rows, Refusal> {
+    let (id, group) = (shard.id(), shard.group().clone());
     let opened = tokio::task::spawn_blocking(move || begin(shard.store())).await;
     let failed = |reason: String| Refusal::Unavailable { shard: id, reason };
-    opened.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    let opened = opened.map_err(|e| failed(e.to_string()))?;
+    match opened {
+        Ok(scan) => Ok(Rows { scan, group }),
+        Err(error) => {
+            group.on_read_error(&error);
+            Err(failed(error.to_string()))
+        }
+    }
+}
+
+/// Rows on their way, and whose they are.
+struct Rows {
+    scan: RowScan,
+    group: Group,
 }
 
 /// Where a stream stands.
 enum Stage {
-    Head(ZipState, RowScan),
-    Rows(RowScan),
+    Head(ZipState, Rows),
+    Rows(Rows),
 }
 
 impl Stage {
     async fn next(self) -> Option<(Result<Frame<Bytes>, Infallible>, Stage)> {
         match self {
-            Stage::Head(state, scan) => {
-                let (rows, stage) = rows(scan, FIRST_CHUNK_BYTES).await?;
+            Stage::Head(state, rest) => {
+                let (rows, stage) = rows(rest, FIRST_CHUNK_BYTES).await?;
                 let mut first = head(Ok(state));
                 first.extend_from_slice(&rows);
                 Some((Ok(Frame::data(first.into())), stage))
             }
-            Stage::Rows(scan) => {
-                let (rows, stage) = rows(scan, CHUNK_BYTES).await?;
+            Stage::Rows(rest) => {
+                let (rows, stage) = rows(rest, CHUNK_BYTES).await?;
                 Some((Ok(Frame::data(rows.into())), stage))
             }
         }
@@ -113,14 +126,15 @@ impl Stage {
 
 /// The next rows, or the end. After a failure the stream stops without an end, which tells the
 /// caller that something is missing.
-async fn rows(mut scan: RowScan, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
-    let read = tokio::task::spawn_blocking(move || (scan.next_chunk(bytes_max), scan)).await;
+async fn rows(mut rest: Rows, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
+    let read = tokio::task::spawn_blocking(move || (rest.scan.next_chunk(bytes_max), rest)).await;
     match read {
-        Ok((Ok(Some(rows)), scan)) => Some((rows, Stage::Rows(scan))),
+        Ok((Ok(Some(rows)), rest)) => Some((rows, Stage::Rows(rest))),
         // The end mark was in the chunk before.
         Ok((Ok(None), _)) => None,
-        Ok((Err(error), _)) => {
+        Ok((Err(error), rest)) => {
             tracing::error!(%error, "scan failed");
+            rest.group.on_read_error(&error);
             None
         }
         Err(error) => {

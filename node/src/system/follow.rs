@@ -51,14 +51,18 @@ async fn follow_remote(node: &Node) {
     let Some(map) = node.directory().map() else { return };
     let Some(system) = map.shard(ShardId::SYSTEM) else { return };
     let ask = GetMap { known_epoch: map.epoch, wait_ms: REMOTE_WAIT_MS };
-    for replica in &system.replicas {
+    // Itself it knows: an own replica in the map may be one that was lost with an earlier disk.
+    let others = system.replicas.iter().filter(|replica| replica.node != node.config().node());
+    for replica in others {
         let Some(address) = node.directory().address(replica.node) else { continue };
         let asked = client::call(node.directory(), &address, "/rpc/map", &ask, CALL_TIMEOUT);
         let Some(answer) = node.shutdown().run_until_cancelled(asked).await else { return };
         let answer: Result<MapAnswer, _> = answer;
         match answer {
-            Ok(MapAnswer { map: Some(map), .. }) => return learn(node, map),
-            Ok(MapAnswer { map: None, .. }) => {}
+            Ok(MapAnswer { map: Some(found), .. }) if found.epoch > map.epoch => {
+                return learn(node, found);
+            }
+            Ok(MapAnswer { .. }) => {}
             Err(error) => debug!(%error, "map not fetched"),
         }
     }

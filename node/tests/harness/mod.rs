@@ -136,20 +136,24 @@ impl Cluster {
 
     /// A metric of a node that has no labels.
     pub(crate) async fn metric(&self, id: NodeId, name: &str) -> f64 {
-        let answered = self.exchange(id, "GET", "/metrics", Vec::new()).await;
-        let text = String::from_utf8_lossy(&answered.expect("it answers").1).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = line.unwrap_or_else(|| panic!("no metric {name}: {text}"));
-        value.parse().expect("a number")
+        self.try_metric(id, name).await.expect("it answers")
     }
 
-    /// Waits until a metric of a node is as wanted.
+    async fn try_metric(&self, id: NodeId, name: &str) -> Option<f64> {
+        let answered = self.exchange(id, "GET", "/metrics", Vec::new()).await.ok()?;
+        let text = String::from_utf8_lossy(&answered.1).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no metric {name}: {text}"));
+        Some(value.parse().expect("a number"))
+    }
+
+    /// Waits until a metric of a node, which may be starting, is as wanted.
     pub(crate) async fn until(&self, id: NodeId, name: &str, wanted: impl Fn(f64) -> bool) {
         let mut poll = tokio::time::interval(POLL);
         let mut last = f64::NAN;
         let reached = async {
             loop {
-                last = self.metric(id, name).await;
+                last = self.try_metric(id, name).await.unwrap_or(f64::NAN);
                 if wanted(last) {
                     return;
                 }

@@ -102,12 +102,13 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     }
 }
 
-const NODES: [(&str, Column); 5] = [
+const NODES: [(&str, Column); 6] = [
     ("id", table::number("NODE", 6)),
     ("address", table::text("ADDRESS", 24)),
     ("zone", table::text("ZONE", 12)),
     ("reachable", table::text("REACHABLE", 9)),
     ("clock_offset_ms", table::number("CLOCK MS", 8)),
+    ("damage", table::text("DAMAGE", 40)),
 ];
 const REPLICAS: [(&str, Column); 7] = [
     ("replica", table::number("REPLICA", 7)),

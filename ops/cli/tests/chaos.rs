@@ -56,6 +56,31 @@ fn a_consumer_of_changes_that_is_killed_misses_nothing_and_is_told_nothing_twice
 }
 
 #[test]
+fn fault_after_fault_and_an_order_explains_every_answer() {
+    // Long enough for most of the faults to be drawn, each once; `make chaos` does them all.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let page = dir.path().join("report.html");
+    let page_arg = page.to_str().expect("a path of letters");
+    let told = chaos(&["run", "--for", "40s", "--seed", "3", "--report", page_arg]);
+    says(&told, &["about 12 of them", "lost 0", "went back 0", "all replicas hold the same"]);
+    let page = std::fs::read_to_string(page).expect("a report");
+    says(&page, &["nothing was violated", "calls answered", "<svg"]);
+    let json = std::fs::read(dir.path().join("report.json")).expect("beside it");
+    let report: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let faults = report["faults"].as_array().expect("a list").len();
+    assert!(faults >= 5, "{faults} faults in 40 s");
+}
+
+#[test]
+fn faults_that_nobody_knows_are_refused_before_anything_is_started() {
+    let output = Command::new(BINARY).args(["chaos", "run", "--faults", "kill,rain"]).output();
+    let output = output.expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("`rain` is no fault"), "{said}");
+    assert!(output.stdout.is_empty(), "nothing was started");
+}
+
+#[test]
 fn too_few_sales_for_the_rounds_are_refused_before_anything_is_started() {
     let output = Command::new(BINARY)
         .args(["chaos", "restart", "--rounds", "100000", "--sales", SALES])

@@ -81,6 +81,8 @@ fn of_node(node: &Node, told: &Told) -> Value {
             shown["clock_offset_ms"] = status.clock_offset_ms.into();
             shown["read_only"] = status.read_only.into();
             shown["fsyncs"] = status.fsyncs.into();
+            shown["scrubbed"] = status.scrubbed.map(|at| at.0).into();
+            shown["damage"] = status.damage.clone().into();
         }
         Some(Err(error)) => {
             shown["reachable"] = false.into();

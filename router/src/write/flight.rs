@@ -61,7 +61,6 @@ pub(crate) enum Then {
 /// A message under way.
 pub(crate) struct Flight {
     id: ListingId,
-    admission: Admission,
     body: Option<PreparedBody>,
     coordination: Coordination,
     /// A step may have had an effect.
@@ -82,7 +81,6 @@ impl Flight {
         let admission = Admission { message, queued, floor: Revision(0), if_match, hold };
         Flight {
             id,
-            admission,
             body,
             coordination: Coordination::new(admission),
             touched: false,
@@ -207,7 +205,7 @@ impl Flight {
                 self.touched = true;
                 self.busy_tries += 1;
                 self.is_busy = true;
-                self.coordination = Coordination::new(self.admission);
+                self.coordination.start_over();
                 Then::Pause
             }
             Verdict::Busy
@@ -272,7 +270,7 @@ mod tests {
         let id = ListingId::try_new("a").unwrap();
         let message = Message::Delete { sent: TimeMs(5) };
         let prepared = Prepared { id, message, queued: TimeMs(5), body: None };
-        Flight::new(Delivery { prepared, if_match: None, hold: false })
+        Flight::new(Delivery { prepared, if_match: Some(Revision(4)), hold: false })
     }
 
     fn admitted(decision: Decision) -> Result<OpOutcome, Failure> {
@@ -331,6 +329,21 @@ mod tests {
         }
         assert_eq!(flight.on_op(SHARD, admitted(Decision::Busy)), Then::Stop);
         assert_eq!(flight.into_ending(), Ending::Verdict(Verdict::Busy));
+    }
+
+    /// A write that was applied and then met a half-finished newer one was told as stale, although
+    /// readers had seen it; with `If-Match` it was even refused.
+    #[test]
+    fn what_was_applied_before_it_was_busy_is_told_as_applied_and_asks_for_no_revision_again() {
+        let mut flight = flight();
+        flight.on_op(SHARD, admitted(Decision::Busy));
+        let Some(Op::Admit { admission, .. }) = flight.op() else { panic!("it is admitted again") };
+        assert_eq!(admission.if_match, None);
+        let decision = Decision::Settled { revision: Revision(12) };
+        let again = Admitted { decision, label: Label::Stale, suspect: None };
+        assert_eq!(flight.on_op(SHARD, Ok(OpOutcome::Admitted(again))), Then::Stop);
+        let verdict = Verdict::Acknowledge { label: Label::Applied, revision: Revision(12) };
+        assert_eq!(flight.into_ending(), Ending::Verdict(verdict));
     }
 
     #[test]

@@ -297,6 +297,8 @@ fn status(state: &State, me: NodeId, leader: NodeId) -> NodeStatus {
         clock_offset_ms: 0,
         read_only: false,
         fsyncs: 0,
+        scrubbed: None,
+        damage: None,
     }
 }
 

@@ -231,3 +231,31 @@ async fn only_an_untouched_directory_is_empty() {
     drop(open(&files).unwrap());
     assert!(!SharedLog::is_empty_dir(&files).unwrap());
 }
+
+#[tokio::test]
+async fn a_scrub_finds_what_a_sealed_segment_lost_and_reads_the_rest() {
+    let files = FaultyFiles::new();
+    let log = open(&files).unwrap();
+    for index in 0..60 {
+        append(&group(&log, 1), records(1, index..index + 1, 1000)).await.unwrap();
+    }
+    let sealed = log.sealed_segments();
+    assert!(sealed.len() >= 3, "{sealed:?}");
+    for number in &sealed {
+        assert!(log.scrub(*number).unwrap() > 1000);
+    }
+    let name = segment::name(sealed[1]);
+    let whole = files.bytes(&name).unwrap();
+    for round in rounds(&whole) {
+        let mut damaged = whole.clone();
+        damaged[round + 70] ^= 1;
+        files.put(&name, damaged);
+        assert!(matches!(log.scrub(sealed[1]), Err(LogError::Corrupt { .. })), "round at {round}");
+        assert!(log.scrub(sealed[0]).is_ok() && log.scrub(sealed[2]).is_ok());
+    }
+    files.put(&name, whole);
+    group(&log, 1).purge(1, 40).await.unwrap();
+    append(&group(&log, 1), records(1, 60..61, 10)).await.unwrap();
+    assert!(log.collect(TimeMs(0)).unwrap().segments > 0);
+    assert_eq!(log.scrub(sealed[0]).unwrap(), 0, "a segment that is gone is not damaged");
+}

@@ -12,6 +12,7 @@ mod system;
 
 pub use list::{QUARANTINE_BYTES_MAX, QUARANTINE_COUNT_MAX};
 use platbook_protocol::op::{Op, OpOutcome, Stamp};
+use platbook_protocol::planted::Bug;
 use platbook_protocol::{ShardId, Slot, SlotRange};
 
 use self::overlay::Overlay;
@@ -29,6 +30,7 @@ pub(super) struct Applying<'a> {
     shard: ShardId,
     slots: Option<SlotRange>,
     overlay: Overlay<'a>,
+    before: State,
     state: State,
     membership: Option<Membership>,
     operations: u64,
@@ -56,6 +58,7 @@ impl<'a> Applying<'a> {
             shard: shard.shard,
             slots: shard.slots,
             overlay: Overlay::new(shard.db()),
+            before: state,
             state,
             membership: None,
             operations: 0,
@@ -100,7 +103,8 @@ impl<'a> Applying<'a> {
 
     /// Ends the batch.
     pub(super) fn finish(mut self) -> Outcome {
-        self.overlay.put(&Key::State(self.shard), self.state.encode());
+        let written = if Bug::AppliedApart.is_planted() { self.before } else { self.state };
+        self.overlay.put(&Key::State(self.shard), written.encode());
         if let Some(membership) = &self.membership {
             self.overlay.put(&Key::Membership(self.shard), membership.encode());
         }

@@ -2,6 +2,7 @@
 
 use platbook_protocol::follow::ChangeKind;
 use platbook_protocol::op::{Body, OpOutcome};
+use platbook_protocol::planted::Bug;
 use platbook_protocol::row::{self, Effect, Row};
 use platbook_protocol::{Digest, Revision, Seq, Zip};
 
@@ -102,7 +103,8 @@ impl<'a> Applying<'a> {
         known: Option<KnownRow>,
         moved_to: Option<Zip>,
     ) -> Seq {
-        let seq = Seq(self.state.seq.0 + 1);
+        let skipped = u64::from(Bug::SeqOffByOne.is_planted() && !row.is_live());
+        let seq = Seq(self.state.seq.0 + 1 + skipped);
         self.state.seq = seq;
         let before = known.filter(|known| known.row.is_live()).map(|known| known.summary);
         let kind = match (row, &before, moved_to) {

@@ -6,6 +6,7 @@ mod lists;
 mod model;
 mod recovery;
 mod scan;
+mod scrub;
 mod snapshot;
 mod sweep;
 mod system;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::random_entries;
 use super::*;
+use crate::store::node::REPLAY_MAX;
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -94,6 +95,20 @@ fn much_memory_does_not_put_off_what_a_crash_would_replay() {
     f.store.shared.db.wait_for_background_work().unwrap();
     let flushed = f.shard.flushed().unwrap().map(|position| position.index);
     assert!(flushed >= Some(60), "100 MiB were written, flushed up to {flushed:?}");
+}
+
+/// Small listings fill a memtable so slowly that a node which was killed again and again replayed
+/// more every time, and its shards waited for it.
+#[test]
+fn many_small_operations_are_not_left_to_be_replayed() {
+    let mut f = Fixture::new();
+    let entries = 2 * REPLAY_MAX / 3;
+    for i in 0..entries {
+        f.push(ops_body(NOW + i, &[write(&(i % 100).to_string(), ZIP_A, at(NOW + i), b"{}")]));
+    }
+    f.store.shared.db.wait_for_background_work().unwrap();
+    let flushed = f.shard.flushed().unwrap().map(|position| position.index);
+    assert!(flushed >= Some(REPLAY_MAX / 2 - 1), "{entries} entries, flushed up to {flushed:?}");
 }
 
 #[test]

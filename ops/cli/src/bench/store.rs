@@ -35,6 +35,7 @@ impl Store {
             shards,
             feed: Vec::new(),
             router: None,
+            links: None,
         };
         let cluster = Cluster::start(&layout).await?;
         let router = format!("http://{}", cluster.router_address);

@@ -5,11 +5,13 @@ mod changes;
 mod failover;
 mod restart;
 mod rolling;
+mod run;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use platbook_chaos_tests::links::Links;
 use platbook_chaos_tests::{Cluster, Layout};
 
 use crate::output;
@@ -36,6 +38,8 @@ enum ChaosAction {
     Rolling(rolling::RollingArgs),
     /// SIGKILL to a consumer of changes, and to nodes, under load: what it misses or is told twice
     Changes(changes::ChangesArgs),
+    /// Fault after fault (kills, pauses, cut networks, bad disks) under load, judged in the end
+    Run(run::RunArgs),
     #[command(hide = true)]
     Consumer(changes::ConsumerArgs),
 }
@@ -69,6 +73,7 @@ pub(crate) async fn run(args: ChaosArgs) -> anyhow::Result<()> {
         ChaosAction::Failover(args) => failover::run(args).await,
         ChaosAction::Rolling(args) => rolling::run(args).await,
         ChaosAction::Changes(args) => changes::run(args).await,
+        ChaosAction::Run(args) => run::run(args).await,
         ChaosAction::Consumer(args) => changes::consumer(args).await,
     }
 }
@@ -79,6 +84,16 @@ impl ClusterArgs {
     }
 
     async fn start(&self, scratch: &Scratch, feed: Vec<String>) -> anyhow::Result<Cluster> {
+        self.start_over(scratch, feed, None).await
+    }
+
+    /// Starts a cluster whose processes reach each other over `links`.
+    async fn start_over(
+        &self,
+        scratch: &Scratch,
+        feed: Vec<String>,
+        links: Option<Links>,
+    ) -> anyhow::Result<Cluster> {
         let (nodes, shards, seed) = (self.nodes, self.shards, self.seed);
         let told = scratch.told();
         output::line(&format!(
@@ -91,6 +106,7 @@ impl ClusterArgs {
             shards,
             feed,
             router: None,
+            links,
         };
         Ok(Cluster::start(&layout).await?)
     }
@@ -122,11 +138,12 @@ fn tell(line: &str) {
     let _ = output::line(line);
 }
 
-/// `2s`, `1500ms`, or seconds without a unit.
+/// `2s`, `1500ms`, `10m`, or seconds without a unit.
 fn duration(text: &str) -> anyhow::Result<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s').unwrap_or(text), 1_000),
+    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 60_000),
+        (None, None) => (text.strip_suffix('s').unwrap_or(text), 1_000),
     };
     match number.trim().parse::<u64>() {
         Ok(number) if number > 0 => Ok(Duration::from_millis(number * unit)),
@@ -142,6 +159,7 @@ mod tests {
     fn times_have_units_and_are_never_nothing() {
         assert_eq!(duration("2s").expect("seconds"), Duration::from_secs(2));
         assert_eq!(duration("3").expect("seconds"), Duration::from_secs(3));
+        assert_eq!(duration("10m").expect("minutes"), Duration::from_secs(600));
         assert_eq!(duration("1500ms").expect("milliseconds"), Duration::from_millis(1_500));
         for bad in ["", "0s", "s", "1.5s", "2h", "-1s"] {
             assert!(duration(bad).is_err(), "{bad}");

@@ -117,6 +117,7 @@ fn layout(args: &DemoArgs, dir: &Path, journal: &Path) -> anyhow::Result<Layout>
         shards: SHARDS,
         feed,
         router,
+        links: None,
     })
 }
 

@@ -20,6 +20,7 @@ pub(crate) async fn cluster(dir: &Path) -> Cluster {
         shards: 4,
         feed: Vec::new(),
         router: None,
+        links: None,
     };
     Cluster::start(&layout).await.expect("an installation starts")
 }
