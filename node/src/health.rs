@@ -11,8 +11,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::NodeConfig;
 use crate::node::Node;
-use crate::replicas;
 use crate::rpc::client;
+use crate::{pace, replicas};
 
 const DISK_INTERVAL: Duration = Duration::from_secs(1);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(crate) struct Health {
     clock_offset_ms: Arc<AtomicI64>,
     leaderships_received: Arc<AtomicU64>,
     damage: Arc<OnceLock<String>>,
+    pub(crate) disk_slow: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -86,6 +87,7 @@ impl Health {
         !self.is_read_only()
             && !self.is_draining()
             && self.damage().is_none()
+            && !self.disk_slow.load(Ordering::Relaxed)
             && self.clock_offset_ms().abs() <= CLOCK_OFFSET_MS_MAX
     }
 }
@@ -151,6 +153,7 @@ fn disk_space(path: &Path) -> Option<(u64, u64)> {
 pub(crate) fn start(node: &Arc<Node>) {
     node.spawn(watch_log(node.clone()));
     node.spawn(watch_disk(node.clone()));
+    node.spawn(pace::watch(node.clone()));
     node.spawn(watch_clocks(node.clone()));
     node.spawn(trim(node.clone()));
 }

@@ -1,6 +1,7 @@
 //! What a node tells about itself, in Prometheus' text format.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use crate::node::Node;
 use crate::raft::Role;
@@ -36,6 +37,11 @@ pub(crate) fn render(node: &Node) -> String {
         "platbook_node_damaged",
         "1 once something on disk was found lost: the node has to be rebuilt.",
         f64::from(u8::from(node.health().damage().is_some())),
+    );
+    put(
+        "platbook_node_disk_slow",
+        "1 while the log's disk is so slow that the node leads nothing.",
+        f64::from(u8::from(node.health().disk_slow.load(Ordering::Relaxed))),
     );
     let scrub = node.scrub().progress();
     put("platbook_node_scrub_bytes_total", "Bytes read again to be checked.", scrub.bytes as f64);

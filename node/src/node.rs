@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use platbook_engine::log::{LogConfig, OsFiles, SharedLog};
+use platbook_engine::log::{Files, LogConfig, OsFiles, SharedLog};
 use platbook_engine::store::{Store, StoreConfig};
 use platbook_protocol::map::Map;
 use platbook_protocol::planted::Bug;
@@ -24,10 +25,11 @@ use crate::identity::{DataDir, Identity};
 use crate::objections::Objections;
 use crate::peer::Peers;
 use crate::raft::{Groups, Timing};
-use crate::rpc::{Service, client};
+use crate::rpc::client;
+use crate::run::Seams;
 use crate::scrub::{self, Scrub};
 use crate::shard::{Rules, Shards};
-use crate::{health, metrics, replicas, server, system};
+use crate::{health, metrics, replicas, system};
 
 /// How long leaderships may take to leave before the node stops.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -39,6 +41,7 @@ const TASKS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Node {
     config: NodeConfig,
     clock: Clock,
+    log_files: Option<Arc<dyn Files>>,
     data: DataDir,
     memory: Memory,
     directory: Directory,
@@ -63,48 +66,8 @@ pub(crate) struct Disk {
     pub(crate) store: Store,
 }
 
-/// Runs a node until `stop` resolves, then drains it.
-pub async fn run(config: NodeConfig, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    run_by(Clock::default(), config, stop).await
-}
-
-/// Runs a node by a clock of the caller's.
-pub async fn run_by(
-    clock: Clock,
-    config: NodeConfig,
-    stop: impl Future<Output = ()>,
-) -> Result<(), NodeError> {
-    config.check().map_err(NodeError::Config)?;
-    let node = Node::open(clock, config)?;
-    let listener = server::bind(node.config.listen).await?;
-    let service = Service::new(node.clone(), node.memory.request_bytes);
-    let serving = tokio::spawn(server::serve(listener, service, node.shutdown.clone()));
-    let life = async {
-        node.clone().live().await?;
-        node.shutdown.cancelled().await;
-        match node.broken.lock().expect("never poisoned").clone() {
-            Some(reason) => Err(NodeError::Poisoned(reason)),
-            None => Ok(()),
-        }
-    };
-    let ended = tokio::select! {
-        biased;
-        ended = life => ended,
-        () = stop => {
-            node.drain().await;
-            Ok(())
-        }
-    };
-    node.shutdown.cancel();
-    node.close().await;
-    if serving.await.is_err() {
-        warn!("server task panicked");
-    }
-    ended
-}
-
 impl Node {
-    fn open(clock: Clock, config: NodeConfig) -> Result<Arc<Node>, NodeError> {
+    pub(crate) fn open(seams: Seams, config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         let data = DataDir::open(&config.data)?;
         let identity = data.identity(config.node())?;
         let memory = Memory::divide(config.memory_max);
@@ -112,7 +75,8 @@ impl Node {
         let shutdown = CancellationToken::new();
         let peers = Peers::new(directory.clone(), shutdown.child_token());
         let node = Arc::new(Node {
-            clock,
+            clock: seams.clock,
+            log_files: seams.log_files,
             memory,
             directory,
             peers,
@@ -150,17 +114,12 @@ impl Node {
 
     /// Opens log and store. Whoever had an identity must find its log.
     fn open_disk(&self, identity: Identity, expect_log: bool) -> Result<(), NodeError> {
-        let path = self.data.log();
         let gone = || NodeError::LogGone { node: self.config.node() };
-        if expect_log && !path.exists() {
-            return Err(gone());
-        }
-        let files = OsFiles::try_new(&path).map_err(|source| NodeError::Io {
-            what: "cannot open",
-            path: path.clone(),
-            source,
-        })?;
-        let files = Arc::new(files);
+        let files = match &self.log_files {
+            Some(files) => files.clone(),
+            None if expect_log && !self.data.log().exists() => return Err(gone()),
+            None => os_files(self.data.log())?,
+        };
         if expect_log && SharedLog::is_empty_dir(&*files)? {
             return Err(gone());
         }
@@ -185,7 +144,7 @@ impl Node {
     }
 
     /// Forms or joins the cluster, then runs its replicas.
-    async fn live(self: Arc<Node>) -> Result<(), NodeError> {
+    pub(crate) async fn live(self: Arc<Node>) -> Result<(), NodeError> {
         if self.disk.get().is_none() {
             match self.config.rejoin {
                 true => system::formation::rejoin(&self).await?,
@@ -274,7 +233,7 @@ impl Node {
     }
 
     /// Hands every leadership over, so that a rolling restart fails no write.
-    async fn drain(&self) {
+    pub(crate) async fn drain(&self) {
         self.health.start_draining();
         info!("draining: handing leaderships over");
         let deadline = tokio::time::Instant::now() + HAND_OVER_TIMEOUT;
@@ -285,7 +244,7 @@ impl Node {
     }
 
     /// Stops the groups, then the writers below them.
-    async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.tasks.close();
         if tokio::time::timeout(TASKS_TIMEOUT, self.tasks.wait()).await.is_err() {
             warn!(left = self.tasks.len(), "tasks did not end in time");
@@ -442,6 +401,13 @@ impl Node {
     pub(crate) fn config(&self) -> &NodeConfig {
         &self.config
     }
+    pub(crate) fn request_bytes(&self) -> u64 {
+        self.memory.request_bytes
+    }
+    /// Why the node stopped itself, if it did.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.broken.lock().expect("never poisoned").clone()
+    }
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -487,6 +453,12 @@ impl Node {
     pub(crate) fn render_metrics(&self) -> String {
         metrics::render(self)
     }
+}
+
+fn os_files(path: PathBuf) -> Result<Arc<dyn Files>, NodeError> {
+    let opened = OsFiles::try_new(&path);
+    let files = opened.map_err(|source| NodeError::Io { what: "cannot open", path, source })?;
+    Ok(Arc::new(files))
 }
 
 fn identity_hash(identity: &Identity) -> u64 {

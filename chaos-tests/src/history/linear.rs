@@ -46,7 +46,9 @@ impl State {
                 let written = State { stamp, is_alive: !deletes };
                 match told {
                     Told::Done { .. } | Told::Nothing => is_newer.then_some(written),
-                    Told::Stale => (!is_newer).then_some(self),
+                    // It may have been there for a while: a router whose first attempt got no
+                    // answer, and that then finds a newer one, cannot know.
+                    Told::Stale => Some(if is_newer { written } else { self }),
                 }
             }
         }
@@ -95,6 +97,9 @@ pub fn check(calls: &[Call]) -> Verdict {
     let mut all = answered;
     all.extend(unanswered.into_iter().filter(|call| matters(call, calls)));
 
+    if let Some(stuck) = calls.iter().find(|call| is_stale_for_nothing(call, calls)) {
+        return Verdict::Violated { explained: 0, stuck: *stuck };
+    }
     let mut tried: HashSet<Taken> = HashSet::new();
     let mut open = vec![Taken::default()];
     let mut best = 0;
@@ -124,6 +129,16 @@ pub fn check(calls: &[Call]) -> Verdict {
         Some(stuck) => Verdict::Violated { explained: best, stuck },
         None => Verdict::Linearizable,
     }
+}
+
+/// Whether a write was told that something newer is known when nothing newer had been sent.
+fn is_stale_for_nothing(call: &Call, calls: &[Call]) -> bool {
+    let What::Write { stamp, told: Told::Stale, .. } = call.what else { return false };
+    let ended = call.ended.unwrap_or(u64::MAX);
+    !calls.iter().any(|other| match other.what {
+        What::Write { stamp: newer, .. } => newer > stamp && other.began <= ended,
+        What::Read { .. } => false,
+    })
 }
 
 /// Calls that may come next: they began before any other one that is not taken had ended. The one
@@ -206,6 +221,9 @@ mod tests {
         assert!(!is_linearizable(&[stale((0, 1), 4), put((2, 3), 5)]), "not yet");
         assert!(is_linearizable(&[put((0, NEVER), 5), stale((2, 3), 4)]), "it may have happened");
         assert!(!is_linearizable(&[put((0, 1), 4), put((2, 3), 3)]), "an older one was applied");
+        let seen = [put((0, 9), 5), stale((0, 9), 4), read((1, 2), 4), read((10, 11), 5)];
+        assert!(is_linearizable(&seen), "an attempt without an answer was carried out");
+        assert!(!is_linearizable(&[put((0, 9), 5), stale((0, 9), 4), read((10, 11), 4)]));
     }
 
     #[test]
@@ -240,12 +258,13 @@ mod tests {
         for seed in 0..60 {
             let mut chance = crate::operator::Chance::new(seed, "history");
             let (mut state, mut calls, mut moment) = (State::default(), Vec::new(), 0);
-            for number in 1..=200 {
+            for number in 1..=200_u64 {
                 moment += 1 + chance.below(4);
                 let (began, ended) = (moment.saturating_sub(chance.below(12)), moment);
                 let ended = ended + chance.below(12);
-                let stamp =
-                    if chance.below(4) == 0 { number - number.min(2) + 1 } else { number + 1 };
+                // No two writes have the same one.
+                let late = chance.below(4) == 0;
+                let stamp = if late { 2 * number + 5 } else { 2 * number + 10 };
                 let what = match chance.below(3) {
                     0 => What::Write { stamp, deletes: chance.below(4) == 0, told: Told::Nothing },
                     _ => What::Read { seen: seen(state) },

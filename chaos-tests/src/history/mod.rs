@@ -53,7 +53,8 @@ pub enum Told {
         /// Of the listing when the answer was made: its own, or that of a later write that met it.
         revision: u64,
     },
-    /// Something newer was there already.
+    /// Something newer is there. It may have been seen before: after an attempt without an answer
+    /// nobody can tell.
     Stale,
     /// Nothing.
     Nothing,

@@ -1,10 +1,12 @@
 //! A cluster in this process: real nodes on loopback ports, with data in a temporary directory.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+mod ports;
+mod power;
+
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use platbook_engine::store::Inspection;
-use platbook_node::{Clock, NodeConfig};
+use platbook_node::{Clock, NodeConfig, Seams};
 use platbook_protocol::codec;
 use platbook_protocol::map::Map;
 use platbook_protocol::op::{Body, Op, OpList, OpOutcome};
@@ -29,23 +31,11 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
-/// An address below the ports that the system gives to outgoing connections: a node that is
-/// restarted must find its port free, which a peer's attempt to reach it could otherwise take.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
 struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), String>>,
+    /// Where it runs, if it can lose power.
+    _machine: Option<power::Machine>,
 }
 
 pub(crate) struct Cluster {
@@ -57,6 +47,7 @@ pub(crate) struct Cluster {
     clocks: BTreeMap<NodeId, Clock>,
     running: BTreeMap<NodeId, Running>,
     map: Option<Map>,
+    power: power::Power,
 }
 
 impl Cluster {
@@ -66,15 +57,20 @@ impl Cluster {
 
     /// As [`Cluster::start`], with other settings of every node.
     pub(crate) async fn start_as(nodes: u64, shards: u32, settings: serde_json::Value) -> Cluster {
+        let mut cluster = Cluster::lay_out(nodes, shards, settings);
+        cluster.start_all().await;
+        cluster
+    }
+
+    fn lay_out(nodes: u64, shards: u32, settings: serde_json::Value) -> Cluster {
         // `RUST_LOG=debug` shows what the nodes say; a second test finds the subscriber set.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let addresses = (1..=nodes).map(|id| (NodeId(id), free_address())).collect();
+        let addresses = (1..=nodes).map(|id| (NodeId(id), ports::free_address())).collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (clocks, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Cluster { dir, addresses, shards, settings, clocks, running, map: None };
-        cluster.start_all().await;
-        cluster
+        let (map, power) = (None, power::Power::default());
+        Cluster { dir, addresses, shards, settings, clocks, running, map, power }
     }
 
     pub(crate) async fn start_all(&mut self) {
@@ -111,18 +107,22 @@ impl Cluster {
         let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let clock = self.clock(id);
-        let task = tokio::spawn(async move {
+        let seams = Seams { clock: self.clock(id), log_files: self.power.files(id) };
+        let run = async move {
             let stopped = async move { stopped.cancelled().await };
-            let run = platbook_node::run_by(clock, config, stopped);
-            run.await.map_err(|e| e.to_string())
-        });
-        self.running.insert(id, Running { stop, task });
+            platbook_node::run_in(seams, config, stopped).await.map_err(|e| e.to_string())
+        };
+        let machine = self.power.machine();
+        let task = match &machine {
+            Some(machine) => machine.spawn(run),
+            None => tokio::spawn(run),
+        };
+        self.running.insert(id, Running { stop, task, _machine: machine });
     }
 
     /// The data directory of a node.
     pub(crate) fn path(&self, id: NodeId) -> PathBuf {
-        self.dir.path().join(format!("node-{id}"))
+        self.power.dir(self.dir.path()).join(format!("node-{id}"))
     }
 
     pub(crate) fn address(&self, id: NodeId) -> SocketAddr {
