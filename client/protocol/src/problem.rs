@@ -135,8 +135,6 @@ codes! {
     ListingNotFound = "listing_not_found", 404, State, "no such listing";
     /// `If-Match` names another revision than the current one.
     PreconditionFailed = "precondition_failed", 412, State, "precondition failed";
-    /// A newer message of the same id has not written its rows yet.
-    Busy = "busy", 503, Service, "listing is being written";
     /// Too much in flight.
     Overloaded = "overloaded", 429, Service, "overloaded";
     /// The process is starting or draining.
@@ -161,7 +159,7 @@ impl Code {
 
     /// Whether the same request may succeed later. All of these certainly had no effect.
     pub const fn retryable(self) -> bool {
-        matches!(self, Code::Busy | Code::Overloaded | Code::NotReady | Code::ShardUnavailable)
+        matches!(self, Code::Overloaded | Code::NotReady | Code::ShardUnavailable)
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) fn verdicts(answer: &BulkAnswer, count: usize) -> Vec<Verdict> {
             *place = verdict;
         }
     };
-    answer.busy.iter().for_each(|line| put(*line, Verdict::Again { maybe_done: false }));
+    // It is recorded, and its row may be there: only the newer one is still half done.
+    answer.busy.iter().for_each(|line| put(*line, Verdict::Again { maybe_done: true }));
     answer.rejected.iter().for_each(|rejection| put(rejection.line, of_rejection(rejection)));
     verdicts
 }
@@ -65,7 +66,7 @@ mod tests {
         };
         let verdicts = verdicts(&answer, 7);
         let again = |maybe_done| Verdict::Again { maybe_done };
-        assert_eq!(verdicts[..2], [Verdict::Done, again(false)]);
+        assert_eq!(verdicts[..2], [Verdict::Done, again(true)]);
         assert!(matches!(&verdicts[2], Verdict::Refused(problem) if problem.is(Code::NoId)));
         assert_eq!(verdicts[3..5], [again(false), again(true)]);
         assert!(matches!(&verdicts[5], Verdict::Refused(problem) if problem.status == 0));

@@ -37,7 +37,6 @@ pub(super) fn of_answer(answer: &BulkAnswer, count: usize) -> Vec<Verdict> {
 fn of_rejection(rejection: &Rejection) -> Verdict {
     let Rejection { code, detail, .. } = rejection.clone();
     match Code::try_parse(&code) {
-        Some(Code::Busy) => Verdict::Busy,
         // A defect may be set off by this very message.
         Some(Code::Internal) | None => Verdict::Failed { code, detail },
         Some(known) => match known.blame() {

@@ -211,11 +211,19 @@ fn of_format(identity: &str, format: u32) -> String {
 async fn nodes_that_do_not_fit_together_form_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let pair = nodes(dir.path(), 2);
-    let waiting = pair[0].start(dir.path());
     let other = Node { shards: 3, ..pair[1].clone() };
-    // Whichever of the two asks first has the objection; both must end.
-    other.refused().await.says(1, &["shards, this node with"]);
-    drop(waiting);
+    let (mut first, mut second) = (pair[0].start(dir.path()), other.start(dir.path()));
+    let logs = [first.log(), second.log()];
+    // Whichever of the two is answered first has the objection; then nobody answers the other one.
+    let (ended, log) = tokio::select! {
+        ended = first.ended_within(SOON) => (ended, &logs[0]),
+        ended = second.ended_within(SOON) => (ended, &logs[1]),
+    };
+    let log = std::fs::read_to_string(log).expect("its log");
+    let lines = log.lines().map(Into::into).collect();
+    let code = ended.expect("one of them ends by itself").code();
+    Refused { code, lines }.says(1, &["shards, this node with"]);
+    drop((first, second));
 
     let twin = Node { id: 1, data: dir.path().join("twin"), ..pair[1].clone() };
     twin.refused().await.says(1, &["number 1"]);

@@ -26,8 +26,6 @@ use crate::write::{Delivery, Ending};
 pub(crate) const SENT: &str = "platbook-sent";
 /// Header with the place in the operator's sequence, where that is the order.
 pub(crate) const SEQUENCE: &str = "platbook-sequence";
-/// What a client is told to wait when a newer write is half done.
-const BUSY_RETRY_AFTER_MS: u32 = 1_000;
 
 /// `PUT /v1/listings/{id}`.
 pub(crate) async fn put(
@@ -106,8 +104,8 @@ pub(crate) async fn conclude(
             Ok(response)
         }
         Verdict::Busy => {
-            let detail = "a newer write of the listing is half done";
-            Err(ApiError::new(Code::Busy, detail).with_retry_after_ms(BUSY_RETRY_AFTER_MS))
+            let detail = "it is recorded, but a newer write of the listing is half done";
+            Err(ApiError::new(Code::OutcomeUnknown, detail))
         }
         Verdict::TooOld => Err(too_old()),
         Verdict::PreconditionFailed { revision } => {

@@ -2,7 +2,7 @@
 //! failure means for the message as a whole.
 //!
 //! Invariant: once a step may have had an effect, the message ends with its verdict or as unknown,
-//! never as refused.
+//! never as refused. A message that is busy was recorded, and its row may have been seen.
 
 use platbook_protocol::coordination::{Answer, Coordination, Step, Verdict};
 use platbook_protocol::listing::{Prepared, PreparedBody};
@@ -13,7 +13,8 @@ use platbook_protocol::{ListingId, Revision, ShardId, Slot, Zip};
 
 use crate::error::Failure;
 
-/// How often a message that meets a half-finished newer one is tried again.
+/// How often a message that meets a half-finished newer one is tried again, where the caller sends
+/// it again anyway.
 const BUSY_TRIES_MAX: u8 = 8;
 
 /// One message to be carried through.
@@ -65,6 +66,8 @@ pub(crate) struct Flight {
     coordination: Coordination,
     /// A step may have had an effect.
     touched: bool,
+    /// The caller will send it again: it need not be waited for here.
+    is_resent: bool,
     busy_tries: u8,
     /// The last answer was "busy".
     is_busy: bool,
@@ -84,6 +87,7 @@ impl Flight {
             body,
             coordination: Coordination::new(admission),
             touched: false,
+            is_resent: !hold,
             busy_tries: 0,
             is_busy: false,
             trouble: None,
@@ -168,9 +172,14 @@ impl Flight {
 
     /// Ends it because no time is left.
     pub(crate) fn give_up(&mut self) {
-        if self.is_busy {
+        if self.is_busy && self.is_resent {
             // An answer of its own: it was recorded, and whoever brings the newer one finishes.
             self.ending = Some(Ending::Verdict(Verdict::Busy));
+            return;
+        }
+        if self.is_busy {
+            let reason = "it is recorded, but a newer write of the listing is half done".into();
+            self.fail(Failure::Unknown { shard: ShardId::SYSTEM, reason });
             return;
         }
         let late = || Failure::Unavailable {
@@ -200,10 +209,10 @@ impl Flight {
             return Then::Go;
         };
         match verdict {
-            Verdict::Busy if self.busy_tries < BUSY_TRIES_MAX => {
+            Verdict::Busy if !self.is_resent || self.busy_tries < BUSY_TRIES_MAX => {
                 // Whoever brings the newer message is at work: usually this very request.
                 self.touched = true;
-                self.busy_tries += 1;
+                self.busy_tries = self.busy_tries.saturating_add(1);
                 self.is_busy = true;
                 self.coordination.start_over();
                 Then::Pause
@@ -267,10 +276,14 @@ mod tests {
     const SHARD: ShardId = ShardId(1);
 
     fn flight() -> Flight {
+        flight_of(true)
+    }
+
+    fn flight_of(hold: bool) -> Flight {
         let id = ListingId::try_new("a").unwrap();
         let message = Message::Delete { sent: TimeMs(5) };
         let prepared = Prepared { id, message, queued: TimeMs(5), body: None };
-        Flight::new(Delivery { prepared, if_match: Some(Revision(4)), hold: false })
+        Flight::new(Delivery { prepared, if_match: Some(Revision(4)), hold })
     }
 
     fn admitted(decision: Decision) -> Result<OpOutcome, Failure> {
@@ -323,7 +336,7 @@ mod tests {
 
     #[test]
     fn busy_is_tried_again_and_then_reported_as_busy() {
-        let mut flight = flight();
+        let mut flight = flight_of(false);
         for _ in 0..BUSY_TRIES_MAX {
             assert_eq!(flight.on_op(SHARD, admitted(Decision::Busy)), Then::Pause);
         }
@@ -348,9 +361,20 @@ mod tests {
 
     #[test]
     fn a_deadline_while_busy_is_busy() {
-        let mut flight = flight();
+        let mut flight = flight_of(false);
         flight.on_op(SHARD, admitted(Decision::Busy));
         assert_eq!(flight.into_ending(), Ending::Verdict(Verdict::Busy));
+    }
+
+    /// It was answered with 503 after eight tries, although its row had been there to be read.
+    #[test]
+    fn what_nobody_sends_again_waits_for_the_newer_one_and_is_never_refused_as_busy() {
+        let mut flight = flight();
+        for _ in 0..1_000 {
+            assert_eq!(flight.on_op(SHARD, admitted(Decision::Busy)), Then::Pause);
+        }
+        flight.give_up();
+        assert!(matches!(flight.into_ending(), Ending::Failed(f) if f.is_unknown()));
     }
 
     #[test]

@@ -155,12 +155,16 @@ async fn while_a_newer_message_is_half_done_an_older_one_is_busy() {
         let register = shared.state.registers.get_mut("a").unwrap();
         register.old.insert(Zip::normalise(Some("94111")));
     }
-    let older = client.put("a", "94112", 2, 1_000).await;
-    assert_eq!(older.problem(), (503, "busy".to_string()));
-    assert!(older.header("retry-after").is_some());
-    let line = listing("a", "94112", 2, 1_000);
-    let json = client.ask(Method::POST, BULK, &[], &line).await.json();
+    let older = listing("a", "94112", 2, 1_000);
+    let promised = [("platbook-resend", "promised")];
+    let json = client.ask(Method::POST, BULK, &promised, &older).await.json();
     assert_eq!((&json["busy"], &json["stale"]), (&json!([1]), &json!(0)));
+    // Where nobody promised to send it again it is waited for; it is recorded, so not refused.
+    let soon = [("x-deadline-ms", "400")];
+    let unknown = client.ask(Method::PUT, "/v1/listings/a", &soon, &older).await;
+    assert_eq!(unknown.problem(), (504, "outcome_unknown".to_string()));
+    let json = client.ask(Method::POST, BULK, &soon, &older).await.json();
+    assert_eq!(json["rejected"][0]["code"], "outcome_unknown");
     // Whoever brings the newer message again finishes it, and then the older one is stale.
     client.put("a", "94110", 1, 5_000).await;
     assert_eq!(client.put("a", "94112", 2, 1_000).await.json()["outcome"], "stale");
