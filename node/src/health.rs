@@ -34,7 +34,7 @@ pub(crate) struct Health {
     clock_offset_ms: Arc<AtomicI64>,
     leaderships_received: Arc<AtomicU64>,
     damage: Arc<OnceLock<String>>,
-    pub(crate) disk_slow: Arc<AtomicBool>,
+    disk_slow: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -49,6 +49,15 @@ impl Health {
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
         self.clock_offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether the log's disk is too slow for a leader.
+    pub(crate) fn is_disk_slow(&self) -> bool {
+        self.disk_slow.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_disk_slow(&self, is_slow: bool) {
+        self.disk_slow.store(is_slow, Ordering::Relaxed);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -87,7 +96,7 @@ impl Health {
         !self.is_read_only()
             && !self.is_draining()
             && self.damage().is_none()
-            && !self.disk_slow.load(Ordering::Relaxed)
+            && !self.is_disk_slow()
             && self.clock_offset_ms().abs() <= CLOCK_OFFSET_MS_MAX
     }
 }

@@ -1,7 +1,6 @@
 //! What a node tells about itself, in Prometheus' text format.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
 
 use crate::node::Node;
 use crate::raft::Role;
@@ -41,7 +40,7 @@ pub(crate) fn render(node: &Node) -> String {
     put(
         "platbook_node_disk_slow",
         "1 while the log's disk is so slow that the node leads nothing.",
-        f64::from(u8::from(node.health().disk_slow.load(Ordering::Relaxed))),
+        f64::from(u8::from(node.health().is_disk_slow())),
     );
     let scrub = node.scrub().progress();
     put("platbook_node_scrub_bytes_total", "Bytes read again to be checked.", scrub.bytes as f64);

@@ -2,7 +2,6 @@
 //! whose disk has stopped answering acknowledges nothing at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -49,7 +48,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     while node.shutdown().run_until_cancelled(ticks.tick()).await.is_some() {
         let was = pace.is_slow;
         pace.on_look(node.disk().log.counters().round_us_now);
-        node.health().disk_slow.store(pace.is_slow, Ordering::Relaxed);
+        node.health().set_disk_slow(pace.is_slow);
         match (was, pace.is_slow) {
             (false, true) => warn!("this node's disk is slow: giving leaderships up"),
             (true, false) => info!("this node's disk keeps up again"),

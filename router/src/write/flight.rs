@@ -177,11 +177,6 @@ impl Flight {
             self.ending = Some(Ending::Verdict(Verdict::Busy));
             return;
         }
-        if self.is_busy {
-            let reason = "it is recorded, but a newer write of the listing is half done".into();
-            self.fail(Failure::Unknown { shard: ShardId::SYSTEM, reason });
-            return;
-        }
         let late = || Failure::Unavailable {
             shard: ShardId::SYSTEM,
             reason: "the deadline passed".into(),
@@ -215,7 +210,8 @@ impl Flight {
                 self.busy_tries = self.busy_tries.saturating_add(1);
                 self.is_busy = true;
                 self.coordination.start_over();
-                Then::Pause
+                let reason = "a newer write of the listing is half done".into();
+                self.pause(Failure::Unknown { shard, reason })
             }
             Verdict::Busy
             | Verdict::Acknowledge { .. }
