@@ -49,6 +49,7 @@ impl State {
                     // It may have been there for a while: a router whose first attempt got no
                     // answer, and that then finds a newer one, cannot know.
                     Told::Stale => Some(if is_newer { written } else { self }),
+                    Told::Refused { .. } => Some(self),
                 }
             }
         }
@@ -136,6 +137,7 @@ fn is_stale_for_nothing(call: &Call, calls: &[Call]) -> bool {
     let What::Write { stamp, told: Told::Stale, .. } = call.what else { return false };
     let ended = call.ended.unwrap_or(u64::MAX);
     !calls.iter().any(|other| match other.what {
+        What::Write { told: Told::Refused { .. }, .. } => false,
         What::Write { stamp: newer, .. } => newer > stamp && other.began <= ended,
         What::Read { .. } => false,
     })
@@ -178,7 +180,7 @@ fn matters(unanswered: &Call, calls: &[Call]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{NEVER, delete, none, put, read, stale};
+    use super::super::script::{NEVER, delete, none, put, read, refused, stale};
     use super::*;
 
     fn is_linearizable(calls: &[Call]) -> bool {
@@ -221,6 +223,9 @@ mod tests {
         assert!(!is_linearizable(&[stale((0, 1), 4), put((2, 3), 5)]), "not yet");
         assert!(is_linearizable(&[put((0, NEVER), 5), stale((2, 3), 4)]), "it may have happened");
         assert!(!is_linearizable(&[put((0, 1), 4), put((2, 3), 3)]), "an older one was applied");
+        assert!(!is_linearizable(&[refused((0, 9), 5), stale((0, 9), 4)]), "it never happened");
+        assert!(is_linearizable(&[put((0, 1), 1), refused((2, 3), 5), read((4, 5), 1)]));
+        assert!(!is_linearizable(&[put((0, 1), 1), refused((2, 3), 5), read((4, 5), 5)]));
         let seen = [put((0, 9), 5), stale((0, 9), 4), read((1, 2), 4), read((10, 11), 5)];
         assert!(is_linearizable(&seen), "an attempt without an answer was carried out");
         assert!(!is_linearizable(&[put((0, 9), 5), stale((0, 9), 4), read((10, 11), 4)]));

@@ -35,7 +35,7 @@ pub enum What {
         stamp: u64,
         /// Whether it deletes.
         deletes: bool,
-        /// What was told; refused writes are in no history.
+        /// What was told.
         told: Told,
     },
     /// A read: the stamp and revision of the listing, `None` where there is none.
@@ -43,6 +43,16 @@ pub enum What {
         /// What it showed.
         seen: Option<Seen>,
     },
+}
+
+impl What {
+    /// The write that was read, if it is a read and there was one.
+    fn seen(&self) -> Option<u64> {
+        match self {
+            What::Read { seen } => seen.map(|seen| seen.stamp),
+            What::Write { .. } => None,
+        }
+    }
 }
 
 /// What was told about a write.
@@ -56,6 +66,11 @@ pub enum Told {
     /// Something newer is there. It may have been seen before: after an attempt without an answer
     /// nobody can tell.
     Stale,
+    /// It was refused: it did not happen and never will.
+    Refused {
+        /// The status of the answer.
+        status: u16,
+    },
     /// Nothing.
     Nothing,
 }
@@ -95,6 +110,11 @@ pub(crate) mod script {
 
     pub(crate) fn stale(times: (u64, u64), stamp: u64) -> Call {
         call(times, What::Write { stamp, deletes: false, told: Told::Stale })
+    }
+
+    pub(crate) fn refused(times: (u64, u64), stamp: u64) -> Call {
+        let told = Told::Refused { status: 503 };
+        call(times, What::Write { stamp, deletes: false, told })
     }
 
     pub(crate) fn read(times: (u64, u64), stamp: u64) -> Call {

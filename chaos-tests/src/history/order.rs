@@ -1,6 +1,6 @@
 //! Whether the revisions that answers name agree with each other and with time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Call, Told, What};
 
@@ -12,6 +12,7 @@ use super::{Call, Told, What};
 /// which may be that of a later write that met it.
 pub fn check(calls: &[Call]) -> Vec<String> {
     let mut told = contradictions(calls);
+    told.extend(refused_but_seen(calls));
     let named: Vec<Named> = calls.iter().filter_map(Named::of).collect();
     let mut by_end: Vec<&Named> = named.iter().collect();
     by_end.sort_unstable_by_key(|named| named.ended);
@@ -54,6 +55,18 @@ impl Named {
     }
 }
 
+/// Writes that were refused, and read.
+fn refused_but_seen(calls: &[Call]) -> impl Iterator<Item = String> {
+    let seen: HashSet<u64> = calls.iter().filter_map(|call| call.what.seen()).collect();
+    calls.iter().filter_map(move |call| match call.what {
+        What::Write { stamp, told: Told::Refused { status }, .. } if seen.contains(&stamp) => {
+            let began = call.began;
+            Some(format!("write {stamp}, sent at {began} us, was refused with {status}, and read"))
+        }
+        What::Write { .. } | What::Read { .. } => None,
+    })
+}
+
 /// One revision that shows two writes.
 fn contradictions(calls: &[Call]) -> Vec<String> {
     let mut stamps: HashMap<u64, u64> = HashMap::new();
@@ -72,7 +85,7 @@ fn contradictions(calls: &[Call]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::Seen;
-    use super::super::script::{delete, put, read};
+    use super::super::script::{delete, put, read, refused};
     use super::*;
 
     #[test]
@@ -87,5 +100,12 @@ mod tests {
         copied.what = What::Read { seen: Some(Seen { stamp: 9, revision: 1 }) };
         let twice = [put((0, 1), 1), read((2, 3), 1), copied];
         assert_eq!(check(&twice).len(), 1, "two writes in one revision");
+    }
+
+    #[test]
+    fn what_was_refused_is_never_read() {
+        assert_eq!(check(&[put((0, 1), 1), refused((2, 3), 2), read((4, 5), 1)]), [""; 0]);
+        let told = check(&[refused((0, 3), 2), read((1, 2), 2)]);
+        assert_eq!(told, ["write 2, sent at 0 us, was refused with 503, and read"]);
     }
 }

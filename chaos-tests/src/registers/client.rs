@@ -135,15 +135,13 @@ impl Client {
         };
         let told = told(&answer);
         let end = match told {
-            None => End::Refused,
-            Some(Told::Nothing) => End::Unknown,
-            Some(Told::Done { .. } | Told::Stale) => End::Done,
+            Told::Refused { .. } => End::Refused,
+            Told::Nothing => End::Unknown,
+            Told::Done { .. } | Told::Stale => End::Done,
         };
         self.beat(began, true, end);
-        if let Some(told) = told {
-            let is_answered = told != Told::Nothing;
-            self.note(at, began, is_answered, What::Write { stamp, deletes, told });
-        }
+        let is_answered = told != Told::Nothing;
+        self.note(at, began, is_answered, What::Write { stamp, deletes, told });
     }
 
     fn path(&self, at: usize) -> String {
@@ -162,18 +160,18 @@ impl Client {
     }
 }
 
-/// What an answer to a write tells; `None`: it was refused, nothing happened.
-fn told(answer: &Result<Answer, Error>) -> Option<Told> {
-    let Ok(answer) = answer else { return Some(Told::Nothing) };
+/// What an answer to a write tells.
+fn told(answer: &Result<Answer, Error>) -> Told {
+    let Ok(answer) = answer else { return Told::Nothing };
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let revision = said["revision"].as_str().and_then(|revision| revision.parse().ok());
     match (answer.status, said["outcome"].as_str(), revision) {
-        (200, Some("applied"), Some(revision)) => Some(Told::Done { revision }),
+        (200, Some("applied"), Some(revision)) => Told::Done { revision },
         // A copy was applied as some revision; which one is the last one's, not its own.
-        (200, Some("duplicate"), _) => Some(Told::Nothing),
-        (200, Some("stale"), _) => Some(Told::Stale),
-        (400..=499 | 503 | 507, _, _) => None,
-        (_, _, _) => Some(Told::Nothing),
+        (200, Some("duplicate"), _) => Told::Nothing,
+        (200, Some("stale"), _) => Told::Stale,
+        (status @ (400..=499 | 503 | 507), _, _) => Told::Refused { status },
+        (_, _, _) => Told::Nothing,
     }
 }
 
@@ -202,14 +200,14 @@ mod tests {
     #[test]
     fn only_an_answer_that_says_so_means_that_nothing_happened() {
         let done = told(&answer(200, r#"{"outcome":"applied","revision":"7"}"#));
-        assert_eq!(done, Some(Told::Done { revision: 7 }));
-        assert_eq!(told(&answer(200, r#"{"outcome":"stale","revision":"9"}"#)), Some(Told::Stale));
-        assert_eq!(told(&answer(503, "{}")), None);
-        assert_eq!(told(&answer(429, "{}")), None);
-        assert_eq!(told(&answer(504, "{}")), Some(Told::Nothing));
-        assert_eq!(told(&answer(200, "{}")), Some(Told::Nothing));
+        assert_eq!(done, Told::Done { revision: 7 });
+        assert_eq!(told(&answer(200, r#"{"outcome":"stale","revision":"9"}"#)), Told::Stale);
+        assert_eq!(told(&answer(503, "{}")), Told::Refused { status: 503 });
+        assert_eq!(told(&answer(429, "{}")), Told::Refused { status: 429 });
+        assert_eq!(told(&answer(504, "{}")), Told::Nothing);
+        assert_eq!(told(&answer(200, "{}")), Told::Nothing);
         let error = Error::Http { url: "x".into(), reason: "reset".into() };
-        assert_eq!(told(&Err(error)), Some(Told::Nothing));
+        assert_eq!(told(&Err(error)), Told::Nothing);
     }
 
     #[test]
