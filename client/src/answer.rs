@@ -23,8 +23,8 @@ pub struct BulkAnswer {
     pub duplicate: u64,
     /// Recorded, but the two clocks disagree.
     pub suspect: u64,
-    /// Lines that a newer, unfinished message stands before: recorded, maybe seen already, and to be
-    /// sent again.
+    /// Lines that a newer, unfinished message stands before: recorded, maybe seen already, and to
+    /// be sent again.
     pub busy: Vec<u64>,
     /// Lines that were not applied.
     pub rejected: Vec<Rejection>,

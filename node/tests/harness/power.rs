@@ -83,7 +83,7 @@ impl Cluster {
         cluster
     }
 
-    /// From now on every sync of a node's log takes this long; [`Duration::MAX`]: for ever.
+    /// From now on every sync of a node's log takes this long.
     pub(crate) fn syncs_take(&self, id: NodeId, sync_delay: Duration) {
         self.power.disks[&id].set_faults(Faults { sync_delay, ..Faults::default() });
     }
