@@ -18,13 +18,18 @@ ROUNDS ?= 20
 KILLS ?= 20
 SEED ?= 1
 CHAOS_FOR ?= 2m
+# How many seeds `make sim` runs, from which one, and how many of them twice.
+SEEDS ?= 200
+START ?= 1
+TWICE ?= 5
+SIM := cd chaos-tests/sim && cargo build --locked --quiet && "$(CARGO_TARGET_DIR)/debug/platbook-sim"
 # How long `make fuzz` tries each target, in seconds, and which ones (all).
 FUZZ_SECONDS ?= 300
 TARGETS ?=
 # cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help setup build test check fix demo chaos bench fuzz bite
+.PHONY: help setup build test check fix demo chaos sim replay bench fuzz bite
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,13 +47,16 @@ test: setup ## every test that CI runs
 	    "formatting"   "cargo fmt --all --check" \
 	    "clippy"       "cargo clippy --workspace --all-targets --locked -- -D warnings" \
 	    "tests"        "$(RUN_TESTS) --workspace --locked" \
-	    "doc tests"    "cargo test --workspace --doc --locked --quiet"
+	    "doc tests"    "cargo test --workspace --doc --locked --quiet" \
+	    "simulator"    "cd chaos-tests/sim && cargo fmt --check && cargo test --locked --quiet" \
+	    "simulation"   "$(SIM) swarm --seeds 24 --twice 2"
 
 check: setup ## formatting, lints, licences and advisories of dependencies, documentation; never writes
 	@ops/setup/cargo-deny.sh $(CARGO_DENY)
 	@ops/setup/steps.sh "make check" \
 	    "formatting"   "cargo fmt --all --check" \
 	    "clippy"       "cargo clippy --workspace --all-targets --locked -- -D warnings" \
+	    "simulator"    "cd chaos-tests/sim && cargo clippy --all-targets --locked -- -D warnings" \
 	    "dependencies" "cargo deny --locked check" \
 	    "docs"         "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked"
 
@@ -56,6 +64,7 @@ fix: setup ## let rustfmt and clippy repair what they can
 	@cargo fmt --all
 	@cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged -- -D warnings
 	@cargo fmt --all
+	@cd chaos-tests/sim && cargo fmt
 
 demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
 	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)
@@ -67,6 +76,13 @@ chaos: build ## kills (ROUNDS=20, KILLS=20), restarts, consumers, fault after fa
 	    "$$platbook" chaos rolling --seed $(SEED); \
 	    "$$platbook" chaos run --for $(CHAOS_FOR) --seed $(SEED); \
 	    "$$platbook" chaos changes --seed $(SEED)
+
+sim: setup ## whole clusters, each in one process and from a seed (SEEDS=200, START=1, TWICE=5)
+	@$(SIM) swarm --seeds $(SEEDS) --start $(START) --twice $(TWICE)
+
+replay: setup ## one seed of `make sim` again (SEED=1), with logs and with all events in TRACE=sim.trace
+	@TRACE="$$(realpath "$${TRACE:-sim.trace}")"; export RUST_LOG="$${RUST_LOG:-info,openraft=warn}"; \
+	    $(SIM) run --seed $(SEED) --trace "$$TRACE"
 
 bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
 	@cargo build --locked --release --workspace --bin platbook

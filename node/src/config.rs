@@ -7,6 +7,10 @@ use std::time::Duration;
 use platbook_protocol::NodeId;
 use serde::{Deserialize, Serialize};
 
+/// Smallest log segment: a record is at most a quarter of one, and every node of a cluster must be
+/// able to keep what the others accept.
+const LOG_SEGMENT_BYTES_MIN: u64 = 8 << 20;
+
 /// One storage node: where it keeps its data, where it listens, who its peers are.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -61,7 +65,7 @@ pub struct NodeConfig {
     #[arg(long, env = "PLATBOOK_SCRUB_HOURS", value_name = "HOURS", default_value_t = 168)]
     #[serde(default = "defaults::scrub_hours")]
     pub scrub_hours: u32,
-    /// Bytes of one log segment
+    /// Bytes of one log segment, at least 8 MiB and a multiple of 512
     #[arg(long, env = "PLATBOOK_LOG_SEGMENT_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = 64 << 20)]
     #[serde(default = "defaults::log_segment_bytes")]
@@ -182,6 +186,13 @@ impl NodeConfig {
                  election-ms ({election})"
             ));
         }
+        if self.log_segment_bytes < LOG_SEGMENT_BYTES_MIN {
+            return Err(format!(
+                "log-segment-bytes is {}, it must be at least {LOG_SEGMENT_BYTES_MIN}: a segment \
+                 has to hold the largest proposal four times",
+                self.log_segment_bytes
+            ));
+        }
         let mut ids: Vec<u64> = self.peers.iter().map(|peer| peer.id.0).collect();
         ids.sort_unstable();
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -228,5 +239,25 @@ mod defaults {
     }
     pub(super) fn disk_free_percent_min() -> u8 {
         5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_cannot_hold_what_the_cluster_accepts_is_refused_by_name() {
+        let with = |bytes: u64| -> NodeConfig {
+            let config = serde_json::json!({
+                "id": 1, "data": "data", "listen": "127.0.0.1:7001", "log-segment-bytes": bytes,
+            });
+            serde_json::from_value(config).expect("a configuration")
+        };
+        assert_eq!(with(LOG_SEGMENT_BYTES_MIN).check(), Ok(()));
+        let said = with(LOG_SEGMENT_BYTES_MIN - 1).check().expect_err("too small");
+        assert!(said.starts_with("log-segment-bytes is 8388607, it must be at least 8388608"));
+        let record_max = LOG_SEGMENT_BYTES_MIN as usize / 4;
+        assert!(platbook_protocol::op::PROPOSAL_BYTES_MAX + 1024 <= record_max);
     }
 }

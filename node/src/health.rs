@@ -9,6 +9,7 @@ use platbook_protocol::rpc::{Clock as ClockCall, ClockAnswer};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::blocking::blocking;
 use crate::config::NodeConfig;
 use crate::node::Node;
 use crate::rpc::client;
@@ -252,7 +253,7 @@ async fn trim(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while node.shutdown().run_until_cancelled(ticks.tick()).await.is_some() {
         let (log, now) = (node.disk().log.clone(), node.clock().now());
-        let collected = tokio::task::spawn_blocking(move || log.collect(now)).await;
+        let collected = blocking(move || log.collect(now)).await;
         let held_back = match collected {
             Ok(Ok(collected)) => collected.held_back,
             Ok(Err(error)) => {

@@ -8,12 +8,14 @@
 //! 4. `raft`: openraft over the engine and the links; `peer`: the links.
 //! 5. `shard`: one shard as this node serves it; `replicas`: which of them live here.
 //! 6. `rpc`: what routers and nodes ask; `server`: the port.
-//! 7. `clock`, `health`, `pace`, `scrub`: the wall clock; disk, log and clocks being watched;
+//! 7. `net`, `blocking`, `witness`: what a simulation has in other forms, or wants to know.
+//! 8. `clock`, `health`, `pace`, `scrub`: the wall clock; disk, log and clocks being watched;
 //!    whether the disk keeps up; what is on disk read again, slowly.
-//! 8. `objections`: what callers are refused for, and how often that is said.
+//! 9. `objections`: what callers are refused for, and how often that is said.
 //!
 //! This crate does not know HTTP's user side, JSON bodies or queues.
 
+mod blocking;
 mod clock;
 pub mod config;
 mod directory;
@@ -23,6 +25,7 @@ pub mod fuzz;
 mod health;
 mod identity;
 mod metrics;
+mod net;
 mod node;
 mod objections;
 mod pace;
@@ -35,8 +38,10 @@ mod scrub;
 mod server;
 mod shard;
 mod system;
+mod witness;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use error::NodeError;
-pub use run::{Seams, run, run_in};
+pub use run::{Seams, Simulated, run, run_in};
+pub use witness::Witness;

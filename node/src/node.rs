@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use platbook_engine::log::{Files, LogConfig, OsFiles, SharedLog};
+use platbook_engine::log::{Files, LogConfig, OsFiles, SharedLog, WriterKind};
 use platbook_engine::store::{Store, StoreConfig};
 use platbook_protocol::map::Map;
 use platbook_protocol::planted::Bug;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::blocking::blocking;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, RecreateRule};
 use crate::directory::Directory;
@@ -26,9 +27,10 @@ use crate::objections::Objections;
 use crate::peer::Peers;
 use crate::raft::{Groups, Timing};
 use crate::rpc::client;
-use crate::run::Seams;
+use crate::run::{Seams, Simulated};
 use crate::scrub::{self, Scrub};
 use crate::shard::{Rules, Shards};
+use crate::witness::Watched;
 use crate::{health, metrics, replicas, system};
 
 /// How long leaderships may take to leave before the node stops.
@@ -42,6 +44,7 @@ pub(crate) struct Node {
     config: NodeConfig,
     clock: Clock,
     log_files: Option<Arc<dyn Files>>,
+    simulated: Option<Simulated>,
     data: DataDir,
     memory: Memory,
     directory: Directory,
@@ -77,6 +80,7 @@ impl Node {
         let node = Arc::new(Node {
             clock: seams.clock,
             log_files: seams.log_files,
+            simulated: seams.simulated,
             memory,
             directory,
             peers,
@@ -125,16 +129,24 @@ impl Node {
         }
         let config = LogConfig {
             identity: identity_hash(&identity),
-            segment_bytes: self.config.log_segment_bytes.min(1 << 30) as u32,
+            segment_bytes: match &self.simulated {
+                Some(simulated) => simulated.segment_bytes,
+                None => self.config.log_segment_bytes.min(1 << 30) as u32,
+            },
             tail_bytes_max: self.memory.log_tail_bytes as usize,
             log_bytes_max: health::log_bytes_max(&self.config, self.data.path()),
             retention: health::log_retention(&self.config),
+            writer: match self.simulated {
+                Some(_) => WriterKind::Task,
+                None => WriterKind::Thread,
+            },
             ..LogConfig::default()
         };
         let log = SharedLog::open(config, files)?;
         let store = Store::open(StoreConfig {
             block_cache_bytes: self.memory.block_cache_bytes as usize,
             memtable_bytes: self.memory.memtable_bytes as usize,
+            simulated_flushes: self.simulated.as_ref().map(|simulated| simulated.flush_every),
             ..StoreConfig::at(self.data.db())
         })?;
         self.directory.learn(identity.first_map.clone());
@@ -186,7 +198,7 @@ impl Node {
     /// Adopts a map that another node sent.
     pub(crate) async fn accept_form(self: &Arc<Node>, first_map: Map) -> Result<(), String> {
         let node = self.clone();
-        let adopted = tokio::task::spawn_blocking(move || node.belong(first_map, ReplicaId(0)));
+        let adopted = blocking(move || node.belong(first_map, ReplicaId(0)));
         adopted.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
@@ -261,7 +273,7 @@ impl Node {
             warn!(%error, "log not closed cleanly");
             return;
         }
-        match tokio::task::spawn_blocking(move || store.close()).await {
+        match blocking(move || store.close()).await {
             Ok(Ok(())) => info!("stopped"),
             Ok(Err(error)) => warn!(%error, "store not flushed: the log will be replayed"),
             Err(error) => warn!(%error, "store not closed"),
@@ -446,6 +458,9 @@ impl Node {
     }
     pub(crate) fn clock_offset_ms(&self) -> i64 {
         self.health.clock_offset_ms()
+    }
+    pub(crate) fn watched(&self, ids: (ShardId, ReplicaId)) -> Watched {
+        Watched::new(ids, self.simulated.as_ref().map(|simulated| simulated.witness.clone()))
     }
     pub(crate) fn fsyncs(&self) -> u64 {
         self.disk.get().map_or(0, |disk| disk.log.counters().syncs)

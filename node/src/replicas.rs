@@ -15,6 +15,7 @@ use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::blocking::blocking;
 use crate::error::NodeError;
 use crate::node::Node;
 use crate::raft::{Group, Role};
@@ -71,9 +72,16 @@ async fn start(node: &Arc<Node>, shard: &MapShard, replica: Replica) -> Result<(
     let store = open_store(node, shard, replica).await?;
     let pristine = log.state().last.is_none() && store.applied().position.is_none();
     let ids = (shard.id, replica.id);
-    let group =
-        Group::start(ids, node.timing(), node.health().clone(), node.peers().clone(), log, store)
-            .await?;
+    let group = Group::start(
+        ids,
+        node.timing(),
+        node.health().clone(),
+        node.peers().clone(),
+        log,
+        store,
+        node.watched(ids),
+    )
+    .await?;
     node.groups().insert(group.clone());
     node.shards().insert(Shard::start(
         group.clone(),
@@ -105,7 +113,7 @@ async fn open_store(
     replica: Replica,
 ) -> Result<ShardStore, String> {
     let (store, id, slots) = (node.disk().store.clone(), shard.id, shard.slots);
-    let opened = tokio::task::spawn_blocking(move || match store.shard(id, slots, replica.id) {
+    let opened = blocking(move || match store.shard(id, slots, replica.id) {
         Err(StoreError::WrongReplica { .. }) => {
             store.destroy(id, slots)?;
             store.shard(id, slots, replica.id)
@@ -144,7 +152,7 @@ async fn give_up(node: &Arc<Node>, shard: &Shard) {
     node.groups().remove(shard.id());
     shard.stop().await;
     let (store, log) = (shard.store().clone(), node.disk().log.clone());
-    let freed = tokio::task::spawn_blocking(move || {
+    let freed = blocking(move || {
         // The log last: a state without its log is wiped at the next start, not the other way.
         store.destroy()?;
         log.remove_group(replica)?;
@@ -162,7 +170,7 @@ pub(crate) async fn purge(node: &Node, held_back: &[HeldBack]) {
     for held in held_back {
         let Some(shard) = node.shards().get(held.shard) else { continue };
         let store = shard.store().clone();
-        let flushed = tokio::task::spawn_blocking(move || store.flushed()).await;
+        let flushed = blocking(move || store.flushed()).await;
         let flushed = match flushed {
             Ok(Ok(Some(position))) => position.index,
             Ok(Ok(None)) => continue,
@@ -179,7 +187,7 @@ pub(crate) async fn purge(node: &Node, held_back: &[HeldBack]) {
         }
         // What an entry changed is of no use without the entry, which has the bodies.
         let store = shard.store().clone();
-        match tokio::task::spawn_blocking(move || store.trim_effects(to + 1)).await {
+        match blocking(move || store.trim_effects(to + 1)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(shard = %held.shard, %error, "effects not trimmed"),
             Err(_) => return,

@@ -12,6 +12,7 @@ use crate::error::NodeError;
 use crate::node::Node;
 use crate::rpc::Service;
 use crate::server;
+use crate::witness::Witness;
 
 /// What a node takes from the world around it, for tests that want another one.
 #[derive(Clone, Default)]
@@ -20,6 +21,19 @@ pub struct Seams {
     pub clock: Clock,
     /// Where the log is; in the data directory if `None`.
     pub log_files: Option<Arc<dyn Files>>,
+    /// What a simulation has its own way of.
+    pub simulated: Option<Simulated>,
+}
+
+/// A node of a simulation starts no thread that could be first by chance.
+#[derive(Clone)]
+pub struct Simulated {
+    /// Entries and operations after which the store is flushed.
+    pub flush_every: u64,
+    /// Size of a log segment: less than a node may be told, so that there are many.
+    pub segment_bytes: u32,
+    /// Who watches.
+    pub witness: Arc<dyn Witness>,
 }
 
 /// Runs a node until `stop` resolves, then drains it.

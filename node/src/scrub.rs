@@ -11,6 +11,7 @@ use platbook_protocol::TimeMs;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
+use crate::blocking::blocking;
 use crate::node::Node;
 use crate::shard::Shard;
 
@@ -95,7 +96,7 @@ impl Pass<'_> {
         let log = self.node.disk().log.clone();
         for number in log.sealed_segments() {
             let log = log.clone();
-            let read = tokio::task::spawn_blocking(move || log.scrub(number)).await;
+            let read = blocking(move || log.scrub(number)).await;
             // A panic or a shutdown is no damage of the disk.
             let Ok(read) = read else { return Ok(()) };
             if self.count(read.map_err(|e| format!("log: {e}"))?).await.is_none() {
@@ -112,8 +113,7 @@ impl Pass<'_> {
         let mut from: Option<Vec<u8>> = None;
         loop {
             let store = shard.store().clone();
-            let read =
-                tokio::task::spawn_blocking(move || store.scrub(from.as_deref(), STEP_BYTES));
+            let read = blocking(move || store.scrub(from.as_deref(), STEP_BYTES));
             let Ok(read) = read.await else { return Ok(()) };
             let step = match read {
                 Err(error) if error.is_damage() => {

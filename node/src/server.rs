@@ -9,13 +9,13 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::error::NodeError;
+use crate::net::{TcpListener, TcpStream};
 use crate::rpc::Service;
 
 /// Connections at once; each router and peer has few.

@@ -9,10 +9,10 @@ use platbook_protocol::op::{OpList, OpOutcome};
 use platbook_protocol::register::Decision;
 use platbook_protocol::row::WriteOutcome;
 use platbook_protocol::rpc::{
-    Consistency, GetStatus, NodeStatus, ReadRows, ReadZipState, ReplaceReplica, RowView, Scan,
-    ZipState,
+    Consistency, GetStatus, NodeStatus, Propose, Proposed, ReadRows, ReadZipState, ReplaceReplica,
+    RowView, Scan, ZipState,
 };
-use platbook_protocol::{NodeId, ReplicaId, ShardId, Zip};
+use platbook_protocol::{NodeId, ReplicaId, Revision, ShardId, Zip};
 
 const ZIP: Zip = Zip::Code(*b"98103");
 
@@ -174,6 +174,28 @@ impl Cluster {
         };
         self.scan(shard, &request).await
     }
+}
+
+/// It would be a record that no log takes: the leader would be fenced, and then the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_that_no_log_could_take_is_refused_and_the_leader_goes_on() {
+    let mut cluster = Cluster::start(1, 1).await;
+    cluster.ready().await;
+    let zip = Zip::Code(*b"98103");
+    let shard = cluster.shard_of(zip);
+    let (leader, _) = cluster.placement(shard).await;
+    let frame = vec![7; 3 << 20];
+    let mut ops = OpList::default();
+    ops.push(&write_op("large", zip, Revision(1 << 40), &frame));
+    let propose = Propose { shard, deadline_ms: 5_000, count: 1, ops: ops.bytes() };
+    let refused = cluster.try_call::<_, Proposed>(leader, "/rpc/propose", &propose).await;
+    let said = refused.expect_err("more than a log takes");
+    let limit = platbook_protocol::op::PROPOSAL_BYTES_MAX.to_string();
+    assert!(said.contains(&ops.bytes().len().to_string()) && said.contains(&limit), "{said}");
+    let status = cluster.standing_of(leader, shard).await;
+    assert_eq!((status.0.as_str(), status.1), ("leader", None));
+    cluster.put("small", zip, b"{}").await;
+    cluster.stop_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 /// A cheap handle to the places for such work.
@@ -31,11 +32,23 @@ impl Cpu {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkLost> {
         let place = self.places.clone().acquire_owned().await;
-        let job = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let done = work();
             drop(place);
             done
-        });
-        job.await.map_err(|error| WorkLost { reason: error.to_string() })
+        })
+        .await
     }
+}
+
+/// Runs `work` on a thread where it may take its time. On a runtime of one thread, which is that of
+/// a simulation or a small test, it runs in place: which thread is first would be chance.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, WorkLost> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| WorkLost { reason: error.to_string() })
 }

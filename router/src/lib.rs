@@ -22,6 +22,7 @@ pub mod error;
 pub mod fuzz;
 mod http;
 mod metrics;
+mod net;
 mod nodes;
 mod read;
 pub mod server;

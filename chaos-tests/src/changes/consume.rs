@@ -78,22 +78,25 @@ async fn connect(router: &str, token: Option<&str>) -> Option<(u16, Incoming)> {
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Event {
-    id: String,
-    name: String,
-    data: String,
+pub struct Event {
+    /// Of the last event that had one.
+    pub id: String,
+    /// What kind it is.
+    pub name: String,
+    /// Its object.
+    pub data: String,
 }
 
 /// Puts events together from chunks.
 #[derive(Debug, Default)]
-struct Events {
+pub struct Events {
     held: Vec<u8>,
     event: Event,
 }
 
 impl Events {
     /// The events that end in this chunk.
-    fn push(&mut self, chunk: &[u8]) -> Vec<Event> {
+    pub fn push(&mut self, chunk: &[u8]) -> Vec<Event> {
         self.held.extend_from_slice(chunk);
         let mut whole = Vec::new();
         while let Some(at) = self.held.iter().position(|byte| *byte == b'\n') {

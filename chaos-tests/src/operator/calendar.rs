@@ -3,7 +3,7 @@
 const DAY_MS: u64 = 86_400_000;
 
 /// `2026-05-01T12:34:56.789Z` from milliseconds since 1970.
-pub(crate) fn timestamp(ms: u64) -> String {
+pub fn timestamp(ms: u64) -> String {
     let (of_day, seconds) = (ms % DAY_MS, ms % DAY_MS / 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{}T{hour:02}:{minute:02}:{second:02}.{:03}Z", date(ms), of_day % 1000)

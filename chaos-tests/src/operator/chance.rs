@@ -2,12 +2,12 @@
 
 /// A stream of random numbers from a seed.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
     /// The stream of `seed` for one purpose; streams of different purposes don't influence each
     /// other.
-    pub(crate) fn new(seed: u64, purpose: &str) -> Chance {
+    pub fn new(seed: u64, purpose: &str) -> Chance {
         let mut chance = Chance(seed);
         for byte in purpose.bytes() {
             chance.0 = chance.next() ^ u64::from(byte);
@@ -23,17 +23,17 @@ impl Chance {
     }
 
     /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// True `per_mille` times in a thousand.
-    pub(crate) fn happens(&mut self, per_mille: u64) -> bool {
+    pub fn happens(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 
     /// One of these, which are some.
-    pub(crate) fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+    pub fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.below(from.len() as u64) as usize]
     }
 }

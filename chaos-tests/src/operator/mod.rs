@@ -19,8 +19,8 @@ pub use oracle::Expected;
 pub use queue::Queue;
 pub use sales::Sales;
 
-pub(crate) use calendar::timestamp;
-pub(crate) use chance::Chance;
+pub use calendar::timestamp;
+pub use chance::Chance;
 
 /// The operator's clock, in milliseconds since 1970.
 #[allow(clippy::disallowed_methods, reason = "the operator stands outside of the cluster")]

@@ -16,6 +16,10 @@ pub const BATCH_OPS_MAX: usize = 512;
 /// Most encoded bytes in one batch, unless a single operation is larger.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Most bytes of one proposal, which becomes one record of every replica's log. A batch of one
+/// operation may pass [`BATCH_BYTES_MAX`], a largest listing that does not compress does.
+pub const PROPOSAL_BYTES_MAX: usize = (2 << 20) - 4096;
+
 /// A listing's body below the edge: opaque to everything but filters and the edge itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Body<'a> {

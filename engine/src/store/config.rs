@@ -15,6 +15,9 @@ pub struct StoreConfig {
     pub background_jobs_max: u16,
     /// Files that RocksDB keeps open at once.
     pub open_files_max: u16,
+    /// In a simulation: entries and operations after which a flush is made. It is waited for, as
+    /// are compactions, so that what is on disk does not depend on threads.
+    pub simulated_flushes: Option<u64>,
 }
 
 impl StoreConfig {
@@ -27,6 +30,7 @@ impl StoreConfig {
             background_jobs_max: 4,
             // Leaves room for sockets under the usual soft limit of 1024.
             open_files_max: 512,
+            simulated_flushes: None,
         }
     }
 }

@@ -132,6 +132,11 @@ impl Db {
         self.inner.db.flush_opt(&options).map_err(failed("start a flush"))
     }
 
+    /// Rewrites everything into as few files as possible, and waits for it.
+    pub(super) fn compact(&self) {
+        self.inner.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
+
     /// Waits until no flush or compaction runs.
     #[cfg(test)]
     pub(super) fn wait_for_background_work(&self) -> Result<(), StoreError> {
@@ -384,6 +389,9 @@ fn options(config: &StoreConfig, cache: &Cache) -> Options {
     options.set_max_open_files(i32::from(config.open_files_max));
     // A reader that ends must not pay for the deletion of old files.
     options.set_avoid_unnecessary_blocking_io(true);
+    if config.simulated_flushes.is_some() {
+        options.set_disable_auto_compactions(true);
+    }
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
     options

@@ -28,12 +28,16 @@ pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) incoming: PathBuf,
     pub(super) totals: Totals,
+    simulated_flushes: Option<u64>,
     shards: Mutex<BTreeMap<ShardId, Weak<Inner>>>,
 }
 
 /// Entries and operations after which a flush is started: what a crash leaves to be replayed, some
 /// tenths of a second, before this replica can lead or serve.
 pub(super) const REPLAY_MAX: u64 = 1 << 15;
+
+/// Flushed files that a simulation lets gather before it compacts them.
+const SIMULATED_FILES_MAX: u64 = 8;
 
 /// Counted since the store was opened.
 #[derive(Debug, Default)]
@@ -96,7 +100,8 @@ impl Store {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))?;
         }
         let (totals, shards) = (Totals::default(), Mutex::default());
-        let shared = Shared { db, incoming, totals, shards };
+        let simulated_flushes = config.simulated_flushes;
+        let shared = Shared { db, incoming, totals, simulated_flushes, shards };
         Ok(Store { shared: Arc::new(shared) })
     }
 
@@ -179,9 +184,22 @@ impl Shared {
         let added = entries + operations;
         let unflushed = self.totals.unflushed.fetch_add(added, Ordering::Relaxed) + added;
         // Shards apply at the same time: one of them starts the flush.
-        let starts = unflushed >= REPLAY_MAX
-            && self.totals.unflushed.swap(0, Ordering::Relaxed) >= REPLAY_MAX;
-        if starts { self.db.start_flush() } else { Ok(()) }
+        let max = self.simulated_flushes.unwrap_or(REPLAY_MAX);
+        let starts = unflushed >= max && self.totals.unflushed.swap(0, Ordering::Relaxed) >= max;
+        match (starts, self.simulated_flushes) {
+            (false, _) => Ok(()),
+            (true, None) => self.db.start_flush(),
+            (true, Some(_)) => self.flush_in_simulation(),
+        }
+    }
+
+    /// What threads would do behind the scenes, done here and now.
+    fn flush_in_simulation(&self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        if self.db.property("rocksdb.num-files-at-level0") >= SIMULATED_FILES_MAX {
+            self.db.compact();
+        }
+        Ok(())
     }
 
     /// Takes a shard off the list of open ones, so that it can be opened as another replica.

@@ -10,13 +10,13 @@ use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::frame::{Kind, Message, Outgoing, Reassembler};
 use crate::directory::Directory;
+use crate::net::TcpStream;
 
 /// Where links are accepted.
 pub(crate) const LINK_PATH: &str = "/raft/link";

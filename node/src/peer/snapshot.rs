@@ -12,11 +12,12 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use platbook_engine::store::ShardSnapshot;
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::link::LinkError;
+use crate::blocking::blocking;
 use crate::directory::Directory;
+use crate::net::TcpStream;
 
 /// Where snapshots are accepted; the query names shard and replica.
 pub(crate) const SNAPSHOT_PATH: &str = "/raft/snapshot";
@@ -52,7 +53,7 @@ pub(crate) async fn send(
     let _stop = AbortOnDrop(driver.abort_handle());
     let path = format!("{SNAPSHOT_PATH}?shard={shard}&replica={replica}");
     let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
-    let reader = tokio::task::spawn_blocking(move || scan(snapshot, head, &chunks));
+    let reader = tokio::spawn(scan(snapshot, head, chunks));
     let frames = futures_util::stream::unfold(queue, |mut queue| async move {
         let chunk: Bytes = queue.recv().await?;
         Some((Ok::<_, std::convert::Infallible>(Frame::data(chunk)), queue))
@@ -76,20 +77,23 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn scan(
+/// Reads ahead of the network.
+async fn scan(
     mut snapshot: ShardSnapshot,
     head: Bytes,
-    chunks: &mpsc::Sender<Bytes>,
+    chunks: mpsc::Sender<Bytes>,
 ) -> Result<(), Failure> {
     let mut next = Some(head.to_vec());
     while let Some(part) = next {
         let mut framed = BytesMut::with_capacity(4 + part.len());
         framed.extend_from_slice(&(part.len() as u32).to_le_bytes());
         framed.extend_from_slice(&part);
-        if chunks.blocking_send(framed.freeze()).is_err() {
+        if chunks.send(framed.freeze()).await.is_err() {
             return Err("the receiver went away".into());
         }
-        next = snapshot.next_chunk(CHUNK_BYTES)?;
+        let read;
+        (read, snapshot) = blocking(move || (snapshot.next_chunk(CHUNK_BYTES), snapshot)).await?;
+        next = read?;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ use super::types::{Command, Types};
 use super::wire;
 use crate::health::Health;
 use crate::peer::Peers;
+use crate::witness::Watched;
 
 /// Timeouts of all groups of a node.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +103,7 @@ impl Group {
         peers: Peers,
         log: GroupLog,
         store: ShardStore,
+        watched: Watched,
     ) -> Result<Group, String> {
         let config = openraft::Config {
             cluster_name: format!("shard-{shard}"),
@@ -120,11 +122,16 @@ impl Group {
         let config = Arc::new(config.validate().map_err(|e| e.to_string())?);
         let last = log.state().last.map_or(0, |(_, index)| index);
         let recovery = Arc::new(Recovery { last, is_over: AtomicBool::new(false) });
-        let machine = Machine::new(store.clone(), Some(log.clone()));
+        let machine = Machine::new(store.clone(), Some(log.clone()), watched.clone());
         let network = Network { peers, shard };
-        let raft = Raft::new(replica, config, network, RaftLog::new(log.clone()), machine)
+        watched.synced(log.state().last.map_or(0, |(_, index)| index));
+        let raft_log = RaftLog::new(log.clone(), watched.clone());
+        let raft = Raft::new(replica, config, network, raft_log, machine)
             .await
             .map_err(|e| e.to_string())?;
+        if watched.is_watched() {
+            tokio::spawn(watch_leadership(raft.clone(), watched));
+        }
         Ok(Group { shard, replica, raft, log, store, health, recovery })
     }
 
@@ -434,6 +441,24 @@ impl Group {
 
     fn unknown(&self, reason: &str) -> Refusal {
         Refusal::Unknown { shard: self.shard, reason: reason.into() }
+    }
+}
+
+/// Tells the witness of every term that this replica leads.
+async fn watch_leadership(raft: Raft<Types, Machine>, watched: Watched) {
+    let (mut metrics, mut told) = (raft.metrics(), 0);
+    drop(raft);
+    loop {
+        {
+            let now = metrics.borrow_watched();
+            if now.state == ServerState::Leader && now.current_term != told {
+                told = now.current_term;
+                watched.leads(told, now.last_log_index.unwrap_or(0));
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
     }
 }
 

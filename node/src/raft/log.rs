@@ -14,6 +14,7 @@ use platbook_protocol::planted::Bug;
 
 use super::types::{self, Entry, LogId, Types, Vote};
 use super::wire;
+use crate::witness::Watched;
 
 /// Most bytes of entries that are read at once, for a follower or for applying.
 const READ_BYTES_MAX: usize = 4 << 20;
@@ -22,11 +23,12 @@ const READ_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone)]
 pub(crate) struct RaftLog {
     group: GroupLog,
+    watched: Watched,
 }
 
 impl RaftLog {
-    pub(crate) fn new(group: GroupLog) -> RaftLog {
-        RaftLog { group }
+    pub(crate) fn new(group: GroupLog, watched: Watched) -> RaftLog {
+        RaftLog { group, watched }
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
@@ -99,7 +101,11 @@ impl RaftLogStorage<Types> for RaftLog {
         I::IntoIter: OptionalSend,
     {
         let records: Vec<Record> = entries.into_iter().map(wire::record_of).collect();
+        let (watched, last) = (self.watched.clone(), records.last().map(|record| record.index));
         let flushed = Box::new(move |result: Result<(), LogError>| {
+            if let (Ok(()), Some(last)) = (&result, last) {
+                watched.synced(last);
+            }
             callback.io_completed(result.map_err(io_error));
         });
         self.group.append(records, flushed).await;

@@ -16,6 +16,9 @@ use platbook_protocol::planted::Bug;
 use super::types::{self, Answer, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use super::wire;
 
+use crate::blocking::blocking;
+use crate::witness::Watched;
+
 /// Most entries that one RocksDB batch applies.
 const APPLY_ENTRIES_MAX: usize = 64;
 /// Most command bytes that one RocksDB batch applies, unless one entry is larger.
@@ -37,14 +40,15 @@ pub(crate) struct Machine {
     shard: ShardStore,
     /// `None` only for openraft's storage suite, which applies entries that no log has.
     log: Option<GroupLog>,
+    watched: Watched,
 }
 
 /// Takes a consistent view when it is made; building it is free.
 pub(crate) struct SnapshotBuilder(Option<Result<Snapshot, io::Error>>);
 
 impl Machine {
-    pub(crate) fn new(shard: ShardStore, log: Option<GroupLog>) -> Machine {
-        Machine { shard, log }
+    pub(crate) fn new(shard: ShardStore, log: Option<GroupLog>, watched: Watched) -> Machine {
+        Machine { shard, log, watched }
     }
 
     /// Waits until the log holds everything up to `index` on disk.
@@ -135,8 +139,9 @@ impl RaftStateMachine<Types> for Machine {
             }
             let last = batch.entries.last().expect("a batch holds at least its first entry");
             self.await_durable(last.position.index).await?;
+            self.watched.applies(&batch.entries);
             let shard = self.shard.clone();
-            let answers = tokio::task::spawn_blocking(move || shard.apply(batch.entries))
+            let answers = blocking(move || shard.apply(batch.entries))
                 .await
                 .map_err(io::Error::other)?
                 .map_err(io::Error::other)?;
@@ -168,10 +173,11 @@ impl RaftStateMachine<Types> for Machine {
             // where the state machine lies behind it; ours is its own snapshot, so it never does.
             SnapshotData::Outgoing(_) => return Ok(()),
         };
-        let installed = tokio::task::spawn_blocking(move || installer.finish())
+        let installed = blocking(move || installer.finish())
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
+        self.watched.installs(installed.position.map_or(0, |position| position.index));
         if installed.position.map(log_id_of) != meta.last_log_id {
             return Err(io::Error::other("snapshot holds another position than its head says"));
         }

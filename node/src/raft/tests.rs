@@ -18,6 +18,7 @@ use super::log::RaftLog;
 use super::machine::{Machine, SnapshotBuilder, SnapshotData};
 use super::types::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use super::wire;
+use crate::witness::Watched;
 
 struct OnDisk;
 
@@ -101,8 +102,12 @@ impl StoreBuilder<Types, RaftLog, Gapless, Kept> for OnDisk {
         let slots = SlotRange::partition(1).first().copied();
         let state = store.shard(shard, slots, replica).expect("a new shard opens");
         let group = log.group(replica, shard);
-        let machine = Gapless(Machine::new(state.clone(), None), state);
-        Ok((Kept { _dir: dir, _log: log, _store: store }, RaftLog::new(group), machine))
+        let machine = Gapless(Machine::new(state.clone(), None, Watched::default()), state);
+        Ok((
+            Kept { _dir: dir, _log: log, _store: store },
+            RaftLog::new(group, Watched::default()),
+            machine,
+        ))
     }
 }
 
@@ -118,7 +123,7 @@ async fn nothing_is_applied_before_this_replicas_own_log_has_it() {
     let slots = SlotRange::partition(1).first().copied();
     let state = store.shard(shard, slots, replica).expect("a new shard opens");
     let group = log.group(replica, shard);
-    let mut machine = Machine::new(state.clone(), Some(group.clone()));
+    let mut machine = Machine::new(state.clone(), Some(group.clone()), Watched::default());
     let blank = Entry::new_blank(types::log_id(1, 0));
     files.set_faults(Faults { sync_delay: Duration::MAX, ..Faults::default() });
     group.append(vec![wire::record_of(blank.clone())], Box::new(|_| ())).await;

@@ -8,9 +8,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use platbook_protocol::codec;
 use platbook_protocol::rpc::Refusal;
-use tokio::net::TcpStream;
 
 use crate::directory::Directory;
+use crate::net::TcpStream;
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, text};
+use crate::blocking::blocking;
 use crate::node::Node;
 use crate::peer::snapshot::{Failure, Parts};
 use crate::raft::{Group, Role};
@@ -175,7 +176,7 @@ async fn replica_status(shard: &Shard, with_hash: bool) -> ReplicaStatus {
         false => None,
         true => {
             let store = shard.store().clone();
-            let hashed = tokio::task::spawn_blocking(move || store.content_hash()).await;
+            let hashed = blocking(move || store.content_hash()).await;
             hashed.ok().and_then(Result::ok).map(|(at, hash)| (at.map_or(0, |p| p.index), hash))
         }
     };
@@ -257,10 +258,10 @@ pub(super) async fn receive_snapshot(node: &Arc<Node>, request: Request<Incoming
 async fn receive(group: &Group, mut parts: Parts) -> Result<Bytes, Failure> {
     let head = parts.next().await?.ok_or("the body is empty")?;
     let store = group.store().clone();
-    let mut installer = tokio::task::spawn_blocking(move || store.install()).await??;
+    let mut installer = blocking(move || store.install()).await??;
     while let Some(part) = parts.next().await? {
         let (written, back): (Result<(), _>, Installer) =
-            tokio::task::spawn_blocking(move || (installer.write(&part), installer)).await?;
+            blocking(move || (installer.write(&part), installer)).await?;
         written?;
         installer = back;
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use platbook_engine::error::StoreError;
 use platbook_protocol::ShardId;
 use platbook_protocol::codec;
-use platbook_protocol::op::BATCH_OPS_MAX;
+use platbook_protocol::op::{BATCH_OPS_MAX, PROPOSAL_BYTES_MAX};
 use platbook_protocol::register::Register;
 use platbook_protocol::rpc::{
     List, ListKind, Listed, Propose, Proposed, ReadRegisters, ReadRows, ReadZipState, Refusal,
@@ -14,6 +14,7 @@ use platbook_protocol::rpc::{
 };
 
 use super::service::{bad_request, deadline};
+use crate::blocking::blocking;
 use crate::node::Node;
 use crate::shard::Shard;
 
@@ -36,7 +37,7 @@ async fn read<T: Send + 'static>(
     work: impl FnOnce(&Shard) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let own = shard.clone();
-    let done = tokio::task::spawn_blocking(move || work(&own)).await;
+    let done = blocking(move || work(&own)).await;
     let failed = |reason: String| {
         tracing::error!(shard = %shard.id(), %reason, "read failed");
         Refusal::Unavailable { shard: shard.id(), reason }
@@ -50,6 +51,14 @@ pub(super) async fn propose(node: &Arc<Node>, body: Bytes) -> Result<Proposed, R
     let count = request.count as usize;
     if count > BATCH_OPS_MAX {
         let reason = format!("{count} operations in one proposal, the limit is {BATCH_OPS_MAX}");
+        return Err(Refusal::BadRequest { reason });
+    }
+    let bytes = request.ops.len();
+    if bytes > PROPOSAL_BYTES_MAX {
+        // A record that no log takes would fence one leader after the other.
+        let reason = format!(
+            "{bytes} bytes of operations in one proposal, the limit is {PROPOSAL_BYTES_MAX}"
+        );
         return Err(Refusal::BadRequest { reason });
     }
     // What is in the log must be readable for ever, so nothing malformed gets in.

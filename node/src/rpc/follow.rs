@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, deadline, note_bad};
+use crate::blocking;
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::objections::Caller;
@@ -164,7 +165,7 @@ async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     shard: &Shard,
     read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(read).await;
+    let done = blocking::blocking(read).await;
     let failed = |reason: String| {
         tracing::error!(shard = %shard.id(), %reason, "changes not read");
         Refusal::Unavailable { shard: shard.id(), reason }

@@ -15,6 +15,7 @@ use platbook_protocol::rpc::{Refusal, Scan, ScanShard, ZipState};
 
 use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, deadline, note_bad};
+use crate::blocking::blocking;
 use crate::node::Node;
 use crate::objections::Caller;
 use crate::raft::Group;
@@ -83,7 +84,7 @@ async fn open(
     begin: impl FnOnce(&ShardStore) -> Result<RowScan, StoreError> + Send + 'static,
 ) -> Result<Rows, Refusal> {
     let (id, group) = (shard.id(), shard.group().clone());
-    let opened = tokio::task::spawn_blocking(move || begin(shard.store())).await;
+    let opened = blocking(move || begin(shard.store())).await;
     let failed = |reason: String| Refusal::Unavailable { shard: id, reason };
     let opened = opened.map_err(|e| failed(e.to_string()))?;
     match opened {
@@ -127,7 +128,7 @@ impl Stage {
 /// The next rows, or the end. After a failure the stream stops without an end, which tells the
 /// caller that something is missing.
 async fn rows(mut rest: Rows, bytes_max: usize) -> Option<(Vec<u8>, Stage)> {
-    let read = tokio::task::spawn_blocking(move || (rest.scan.next_chunk(bytes_max), rest)).await;
+    let read = blocking(move || (rest.scan.next_chunk(bytes_max), rest)).await;
     match read {
         Ok((Ok(Some(rows)), rest)) => Some((rows, Stage::Rows(rest))),
         // The end mark was in the chunk before.

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::Shard;
 use super::reach::Reach;
+use crate::blocking::blocking;
 use crate::clock::Clock;
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -89,7 +90,7 @@ async fn finish_abandoned(
 ) -> Result<(), Refusal> {
     let before = TimeMs(clock.now().0.saturating_sub(ABANDONED_AFTER_MS));
     let (own, after) = (shard.clone(), turn.0.clone());
-    let found = tokio::task::spawn_blocking(move || {
+    let found = blocking(move || {
         let after = after.as_ref().map(|(since, id)| (*since, id.as_str()));
         own.store().unsettled(before, after, FINISH_MAX)
     });

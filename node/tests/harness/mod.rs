@@ -97,7 +97,7 @@ impl Cluster {
             "shards": self.shards,
             "rejoin": rejoin,
             "memory-max": 256 << 20,
-            "log-segment-bytes": 4 << 20,
+            "log-segment-bytes": 8 << 20,
             "log-bytes-max": 16 << 20,
             "disk-free-percent-min": 0,
         });
@@ -107,7 +107,8 @@ impl Cluster {
         let config: NodeConfig = serde_json::from_value(config).expect("a configuration");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let seams = Seams { clock: self.clock(id), log_files: self.power.files(id) };
+        let (clock, log_files) = (self.clock(id), self.power.files(id));
+        let seams = Seams { clock, log_files, simulated: None };
         let run = async move {
             let stopped = async move { stopped.cancelled().await };
             platbook_node::run_in(seams, config, stopped).await.map_err(|e| e.to_string())

@@ -10,10 +10,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rand::RngExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info};
+
+use crate::net::TcpStream;
 
 /// How long a TCP connect and an HTTP/2 handshake may take together.
 const CONNECT_MS_MAX: u64 = 1_000;

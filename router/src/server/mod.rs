@@ -12,7 +12,6 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::error::RouterError;
 use crate::http;
+use crate::net::{TcpListener, TcpStream};
 use guarded::{Guarded, Patience};
 
 /// Pause after a failed accept: the usual cause, too many open files, needs time to go away.

@@ -12,6 +12,7 @@ use platbook_protocol::{ShardId, codec};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::cpu;
 use crate::nodes::Leaders;
 
 /// Listings above this size are no samples: a few of them would speak for all.
@@ -67,7 +68,7 @@ impl Trainer {
     async fn train(self: Arc<Self>, samples: Samples) {
         let Samples { listings, bytes } = samples;
         info!(listings = listings.len(), bytes, "training a dictionary");
-        let trained = tokio::task::spawn_blocking(move || train_dictionary(&listings)).await;
+        let trained = cpu::blocking(move || train_dictionary(&listings)).await;
         let bytes = match trained {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return self.gather_again(&error),
