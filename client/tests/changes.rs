@@ -219,3 +219,26 @@ async fn readers_that_do_not_read_hold_up_nobody_else() {
     assert_eq!(client.get("a").await.expect("is answered in time"), None);
     assert_eq!(stalled.len(), 6);
 }
+
+#[tokio::test]
+async fn who_wants_an_end_gets_it_where_everything_is_told_and_nowhere_else() {
+    let router = Scripted::start(|call| async move {
+        match call.number {
+            // A router that is stopped ends its answers too.
+            1 => body(control("resolved", &follow(1)) + &upsert(2, "b")),
+            _ => body(upsert(3, "c") + &control("end", &follow(3))),
+        }
+    })
+    .await;
+    let changes = client(&router).changes().filter(Filter::new().upserts()).until_now().follow();
+    let (mut changes, mut told) = (changes.expect("valid"), Vec::new());
+    while let Some(event) = changes.try_next().await.expect("goes on") {
+        if let Event::Change(change) = event {
+            told.push(change.id.to_string());
+        }
+    }
+    assert_eq!(told, ["b", "c"]);
+    assert_eq!(changes.token().expect("stands").as_str(), follow(3));
+    let path = &router.calls()[0].path;
+    assert!(path.contains("live=false") && path.contains("op=upsert"), "{path}");
+}

@@ -57,7 +57,7 @@ rust() {
     done
 }
 
-# The independent SQS server that the ingester is tested against.
+# The independent SQS server that the ingester is tested against, and a client of event streams.
 python_tools() {
     local wanted="$here/python-requirements.txt" venv="$cache/venv"
     cmp -s "$wanted" "$venv/installed.txt" && return 0

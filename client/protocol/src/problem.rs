@@ -91,6 +91,10 @@ codes! {
     BadZip = "bad_zip", 400, Request, "not a ZIP";
     /// A query parameter that is unknown or has no usable value.
     BadQuery = "bad_query", 400, Request, "bad query parameter";
+    /// A filter that nothing can pass.
+    ImpossibleFilter = "impossible_filter", 400, Request, "impossible filter";
+    /// A mode of following changes that there is not.
+    UnknownMode = "unknown_mode", 400, Request, "unknown mode";
     /// A header without a usable value.
     BadHeader = "bad_header", 400, Request, "bad header";
     /// A paging cursor that this service did not give.

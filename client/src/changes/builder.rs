@@ -63,6 +63,7 @@ pub struct ChangesBuilder {
     fields: Vec<String>,
     has_bodies: bool,
     is_history: bool,
+    is_live: bool,
     patience: Option<Duration>,
 }
 
@@ -75,6 +76,7 @@ impl ChangesBuilder {
             fields: Vec::new(),
             has_bodies: true,
             is_history: false,
+            is_live: true,
             patience: None,
         }
     }
@@ -105,6 +107,12 @@ impl ChangesBuilder {
         ChangesBuilder { is_history: true, ..self }
     }
 
+    /// Ends, without an error, where nothing is left to tell, instead of waiting for what happens
+    /// next.
+    pub fn until_now(self) -> ChangesBuilder {
+        ChangesBuilder { is_live: false, ..self }
+    }
+
     /// Gives up when no router could be followed for so long; never by default.
     pub fn give_up_after(self, patience: Duration) -> ChangesBuilder {
         ChangesBuilder { patience: Some(patience), ..self }
@@ -112,7 +120,7 @@ impl ChangesBuilder {
 
     /// The stream. It connects when it is first polled, and again whenever it has to.
     pub fn follow(self) -> Result<Changes, ArgumentError> {
-        let mut query = String::from("?live=true");
+        let mut query = format!("?live={}", self.is_live);
         let mut add = |name: &str, value: &str| {
             query.push_str(&format!("&{name}={}", escape(value)));
         };

@@ -18,6 +18,7 @@ pub struct Filter {
     min_price: Option<u64>,
     max_price: Option<u64>,
     status: Option<String>,
+    op: Option<&'static str>,
     wrong: Option<ArgumentError>,
 }
 
@@ -65,9 +66,24 @@ impl Filter {
         Filter { status: Some(status.into()), ..self }
     }
 
+    /// Only listings that came or changed, none that left.
+    #[must_use]
+    pub fn upserts(self) -> Filter {
+        Filter { op: Some("upsert"), ..self }
+    }
+
+    /// Only listings that left a ZIP: deleted ones, and with [`What::MovedTo`] those that moved.
+    ///
+    /// [`What::MovedTo`]: super::What::MovedTo
+    #[must_use]
+    pub fn deletes(self) -> Filter {
+        Filter { op: Some("delete"), ..self }
+    }
+
     /// Whether it chooses whole ZIPs, and leaves out nothing of those.
     pub(super) fn takes_whole_zips(&self) -> bool {
-        self.min_price.is_none() && self.max_price.is_none() && self.status.is_none()
+        let Filter { min_price, max_price, status, op, .. } = self;
+        min_price.is_none() && max_price.is_none() && status.is_none() && op.is_none()
     }
 
     /// Parameters of the request.
@@ -81,6 +97,7 @@ impl Filter {
             ("min_price", self.min_price.map(|price| price.to_string())),
             ("max_price", self.max_price.map(|price| price.to_string())),
             ("status", self.status.clone()),
+            ("op", self.op.map(str::to_string)),
         ];
         let single = single.into_iter().filter_map(|(name, value)| Some((name, value?)));
         Ok(zips.chain(shards).chain(single).collect())

@@ -177,6 +177,10 @@ impl Follower {
                 }
                 Ok((!is_known).then_some(Event::StateBegin))
             }
+            Control::End { token } => {
+                self.on_checked_token(token)?;
+                Ok(None)
+            }
         }
     }
 

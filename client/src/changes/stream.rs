@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::builder::Start;
 use super::event::Event;
 use super::follower::{Follower, Proof};
-use super::wire;
+use super::wire::{self, Control, Line};
 use crate::config::{BACKOFF_MIN, CHANGES_GAPS_MAX, CHANGES_IDLE, CHANGES_PATIENCE};
 use crate::error::{AttemptError, Error, Source, source};
 use crate::lines::LineBody;
@@ -24,7 +24,8 @@ use crate::transport::{Call, Failure, Retry, Stopped, Transport, escape};
 /// one.
 ///
 /// It reconnects by itself, to another router if need be, and goes on at exactly the next change.
-/// It ends only with an error that trying again cannot mend. Reading slowly costs the store a
+/// It ends only with an error that trying again cannot mend, or where
+/// [`super::ChangesBuilder::until_now`] asks for an end. Reading slowly costs the store a
 /// bounded buffer and nothing else; a stream has a connection of its own, so it holds up no other
 /// call.
 #[must_use = "nothing is followed before it is polled"]
@@ -78,7 +79,7 @@ impl Changes {
         self.follower.token()
     }
 
-    /// The next event; `None` only behind an error.
+    /// The next event; `None` only behind an error, or behind the end that was asked for.
     pub async fn try_next(&mut self) -> Result<Option<Event>, Error> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.transpose()
     }
@@ -124,8 +125,12 @@ impl Changes {
                 None => return Poll::Ready(Err(Ended::Broken(source("the router ended it")))),
             };
             let Some(line) = wire::read(&line).map_err(Ended::Unreadable)? else { continue };
+            let is_end = matches!(line, Line::Control(Control::End { .. }));
             if let Some(event) = follower.on_line(line).map_err(|gap| Ended::Gap(source(gap)))? {
                 return Poll::Ready(Ok(event));
+            }
+            if is_end {
+                return Poll::Ready(Err(Ended::Told));
             }
         }
     }
@@ -141,6 +146,7 @@ impl Changes {
             Link::Closed(Some(Failure::Again { last, maybe_done: false, after }))
         };
         match ended {
+            Ended::Told => Ok(Link::Over),
             Ended::Broken(source) => Ok(broken(source)),
             Ended::Unreadable(source) => Err(Error::BadAnswer { source }),
             Ended::Gap(source) if self.gaps >= CHANGES_GAPS_MAX => Err(Error::BadAnswer { source }),
@@ -155,6 +161,8 @@ impl Changes {
 
 /// Why a connection brings no more.
 enum Ended {
+    /// Everything is told.
+    Told,
     Broken(Source),
     Unreadable(Source),
     Gap(Source),

@@ -27,6 +27,8 @@ pub(super) enum Control {
     StateEnd { token: Token },
     /// Present state is told from its beginning.
     StateBegin { token: Option<Token> },
+    /// Nothing is left, and no more was asked for.
+    End { token: Token },
 }
 
 #[derive(Deserialize)]
@@ -126,6 +128,7 @@ fn read_control(name: &str, line: &[u8]) -> Result<Option<Control>, Source> {
     }
     let Stands { token, at } = serde_json::from_slice(line).map_err(source)?;
     Ok(match (name, token) {
+        ("end", Some(token)) => Some(Control::End { token }),
         ("state-end", Some(token)) => Some(Control::StateEnd { token }),
         ("resync-begin", token) => Some(Control::StateBegin { token }),
         ("resolved", Some(token)) => Some(Control::Token { token, at }),

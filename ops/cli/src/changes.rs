@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use futures_util::FutureExt;
 use platbook_client::changes::{Change, Changes, Event, Filter, Passage, Start, What};
-use platbook_client::{ClientConfig, Token, Zip};
+use platbook_client::{ClientConfig, ShardId, Token, Zip};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,12 @@ pub(crate) struct ChangesArgs {
     /// Only this ZIP; may be given more than once
     #[arg(long = "zip", value_parser = zip, value_name = "ZIP")]
     zips: Vec<Zip>,
+    /// Only this shard; may be given more than once
+    #[arg(long = "shard", value_name = "SHARD")]
+    shards: Vec<u32>,
+    /// Only listings that came or changed, or only those that left
+    #[arg(long, value_name = "OP")]
+    op: Option<Op>,
     /// Least price
     #[arg(long, value_name = "PRICE")]
     min_price: Option<u64>,
@@ -46,6 +52,9 @@ pub(crate) struct ChangesArgs {
     /// Without the listings themselves
     #[arg(long)]
     no_body: bool,
+    /// End where nothing is left to tell, instead of waiting for what happens next
+    #[arg(long)]
+    until_now: bool,
     /// End behind so many changes
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -53,6 +62,13 @@ pub(crate) struct ChangesArgs {
     client: ClientConfig,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// What happened to listings.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Op {
+    Upsert,
+    Delete,
 }
 
 fn zip(text: &str) -> Result<Zip, String> {
@@ -102,6 +118,14 @@ fn open(args: &ChangesArgs) -> anyhow::Result<Changes> {
     for zip in &args.zips {
         filter = filter.zip(*zip);
     }
+    for shard in &args.shards {
+        filter = filter.shard(ShardId(*shard));
+    }
+    filter = match args.op {
+        Some(Op::Upsert) => filter.upserts(),
+        Some(Op::Delete) => filter.deletes(),
+        None => filter,
+    };
     if let Some(price) = args.min_price {
         filter = filter.min_price(price);
     }
@@ -120,6 +144,9 @@ fn open(args: &ChangesArgs) -> anyhow::Result<Changes> {
     }
     if args.history {
         builder = builder.history();
+    }
+    if args.until_now {
+        builder = builder.until_now();
     }
     Ok(builder.follow()?)
 }

@@ -3,11 +3,9 @@
 mod installation;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use installation::{ZIPS, cluster, command, listing};
-use platbook_chaos_tests::{Cluster, http, wait};
+use platbook_chaos_tests::{Cluster, http};
 use platbook_protocol::token::{Position, Token};
 use platbook_protocol::{Seq, ShardId};
 use serde_json::Value;
@@ -201,6 +199,11 @@ async fn the_command_goes_on_from_where_it_was_and_shows_people_a_table() {
         let told = first.matches(&id).count() / 2 + rest.matches(&id).count();
         assert_eq!(told, 1, "{id}: {first}{rest}");
     }
+    let until_now = ["--from", &at, "--until-now", "--no-body"];
+    let count = |more: &[&str]| follow(&cluster, &[&until_now, more].concat()).lines().count();
+    assert_eq!((count(&[]), count(&["--op", "upsert"]), count(&["--op", "delete"])), (5, 5, 0));
+    let by_shard = (1..=4).map(|shard| count(&["--shard", &shard.to_string()]));
+    assert_eq!(by_shard.sum::<usize>(), 5, "every shard has its own");
     let bad = command(&cluster, "changes").args(["--from", "nonsense"]).output().expect("it runs");
     let error = String::from_utf8_lossy(&bad.stderr).into_owned();
     assert!(bad.status.code() == Some(1) && error.lines().count() == 1, "{error}");
@@ -212,47 +215,6 @@ fn follow(cluster: &Cluster, args: &[&str]) -> String {
     let output = command(cluster, "changes").args(args).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-/// Starts the documentation's consumer.
-fn python(cluster: &Cluster, state: &Path) -> std::process::Child {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/follow.py");
-    let router = format!("http://{}", cluster.router_address);
-    let mut python = Command::new("python3");
-    python.arg(script).arg(router).arg(state).stdin(Stdio::null()).stdout(Stdio::null());
-    python.spawn().expect("python3 runs")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_consumer_of_the_documentation_survives_its_own_death() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let cluster = cluster(dir.path()).await;
-    let state = dir.path().join("state.json");
-    for round in 0..3 {
-        let mut consumer = python(&cluster, &state);
-        for number in 0..20 {
-            put(&cluster, &listing(number, 1_000 * (round + 1) + number)).await;
-        }
-        let prices: BTreeMap<String, u64> = stored(&cluster)
-            .await
-            .into_iter()
-            .map(|((zip, id), listing)| {
-                (format!("{zip} {id}"), listing["ListPrice"].as_u64().expect("a price"))
-            })
-            .collect();
-        let soon = std::time::Duration::from_secs(20);
-        wait::until("the consumer has every price", soon, async || {
-            let kept = std::fs::read(&state).map_err(|e| e.to_string())?;
-            let kept: Value = serde_json::from_slice(&kept).map_err(|e| e.to_string())?;
-            let kept: BTreeMap<String, u64> =
-                serde_json::from_value(kept["prices"].clone()).map_err(|e| e.to_string())?;
-            if kept == prices { Ok(()) } else { Err(format!("round {round}: {kept:?}")) }
-        })
-        .await
-        .expect("it follows");
-        consumer.kill().expect("it is killed");
-        consumer.wait().expect("it is gone");
-    }
 }
 
 /// Asks, and gives status and code.
@@ -308,7 +270,8 @@ async fn a_token_that_cannot_be_is_refused_with_its_own_code() {
         assert!(status == 400 && code == "bad_token", "{at}: {status} {code}");
     }
     for (query, status, code) in [
-        ("mode=fast", 400, "bad_query"),
+        ("mode=fast", 400, "unknown_mode"),
+        ("min_price=2&max_price=1", 400, "impossible_filter"),
         ("speed=1", 400, "bad_query"),
         ("zip=9810", 400, "bad_zip"),
         ("shard=99", 400, "bad_query"),
@@ -318,7 +281,12 @@ async fn a_token_that_cannot_be_is_refused_with_its_own_code() {
     ] {
         assert_eq!(refused(&cluster, query).await, (status, code.to_string()), "{query}");
     }
-    let large = format!("from={}", "A".repeat(1 << 20));
+    let large = "A".repeat(1 << 20);
+    let body = format!("{{\"from\":\"{large}\"}}");
+    let answer = http::post(&cluster.router_address, "/v1/changes", &[], body).await;
+    let problem: Value = serde_json::from_slice(&answer.expect("an answer").body).expect("JSON");
+    assert_eq!(problem["code"], "token_too_long");
+    let large = format!("from={large}");
     let answer = http::get(&cluster.router_address, &format!("/v1/changes?{large}"), &[]).await;
     let status = answer.map(|answer| answer.status);
     assert!(matches!(status, Err(_) | Ok(400..=499)), "{status:?}");

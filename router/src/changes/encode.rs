@@ -46,6 +46,8 @@ pub(crate) enum Control {
     Skip { shard: ShardId, first: Seq, last: Seq },
     /// The changes behind the position are gone: ask again, and be told how to go on.
     Gone,
+    /// Nothing is left, and no more was asked for.
+    End,
 }
 
 impl Control {
@@ -57,6 +59,7 @@ impl Control {
             Control::ResyncBegin => "resync-begin",
             Control::Skip { .. } => "skip",
             Control::Gone => "gone",
+            Control::End => "end",
         }
     }
 
@@ -84,7 +87,11 @@ impl Control {
                 object.last = Some(last.0.to_string());
             }
             Control::Resolved { at } => object.at = Some(at.0),
-            Control::Heartbeat | Control::StateEnd | Control::ResyncBegin | Control::Gone => {}
+            Control::Heartbeat
+            | Control::StateEnd
+            | Control::ResyncBegin
+            | Control::Gone
+            | Control::End => {}
         }
         write_json(&object, out);
     }

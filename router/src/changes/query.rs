@@ -21,6 +21,8 @@ const HEARTBEAT_S_MAX: u64 = 60;
 /// Seconds that a long poll waits, unless asked otherwise.
 const WAIT_S: u64 = 20;
 const WAIT_S_MAX: u64 = 60;
+/// Where a reader of server-sent events goes on.
+const LAST_EVENT_ID: &str = "last-event-id";
 /// Most parameters of one request.
 const PAIRS_MAX: usize = 2 * FOLLOW_ZIPS_MAX;
 
@@ -99,8 +101,16 @@ impl ChangesQuery {
             (_, Some(_)) => return Err(bad("`wait` goes with live=long-poll".into())),
             (_, None) => {}
         }
-        if let Some(token) = params::text(headers, "last-event-id")? {
+        // An empty one says that there was none (HTML, section 9.2.4).
+        let last = params::text(headers, LAST_EVENT_ID)?.filter(|token| !token.is_empty());
+        if let Some(token) = last {
             query.from = From::Token(token.to_string());
+        }
+        if let (Some(min), Some(max)) = (query.filter.min_price, query.filter.max_price)
+            && min > max
+        {
+            let detail = format!("min_price {min} is above max_price {max}: nothing is both");
+            return Err(ApiError::new(Code::ImpossibleFilter, detail));
         }
         query.zips.sort_unstable();
         query.zips.dedup();
@@ -123,7 +133,14 @@ impl ChangesQuery {
                 }
             }
             "mode" => {
-                self.is_history = choice(name, value, &[("state", false), ("history", true)])?
+                self.is_history = match value {
+                    "state" => false,
+                    "history" => true,
+                    _ => {
+                        let detail = format!("mode: `{value}` is none of state, history");
+                        return Err(ApiError::new(Code::UnknownMode, detail));
+                    }
+                }
             }
             "live" => {
                 let poll = Live::Poll(Duration::from_secs(WAIT_S));
@@ -212,7 +229,7 @@ mod tests {
     fn whatever_cannot_be_is_refused_with_its_name() {
         for (name, value, code) in [
             ("speed", "1", Code::BadQuery),
-            ("mode", "fast", Code::BadQuery),
+            ("mode", "fast", Code::UnknownMode),
             ("live", "maybe", Code::BadQuery),
             ("zip", "9810", Code::BadZip),
             ("shard", "-1", Code::BadQuery),
@@ -224,8 +241,24 @@ mod tests {
         ] {
             assert_eq!(parse(&[(name, value)]).unwrap_err(), code, "{name}={value}");
         }
+        let prices = |min, max| parse(&[("min_price", min), ("max_price", max)]).map(|_| ());
+        assert_eq!(prices("2", "1"), Err(Code::ImpossibleFilter));
+        assert_eq!(prices("2", "2"), Ok(()));
         let many: Vec<(&str, &str)> = vec![("zip", "98103"); PAIRS_MAX + 1];
         assert_eq!(parse(&many).unwrap_err(), Code::BadQuery);
+    }
+
+    #[test]
+    fn the_last_event_is_where_it_goes_on_and_an_empty_one_is_none() {
+        let from = |id: &'static str| {
+            let id = http::HeaderValue::from_static(id);
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static(LAST_EVENT_ID), id)]);
+            let pairs = vec![("from".to_string(), "beginning".to_string())];
+            ChangesQuery::parse(pairs, &headers).expect("valid").from
+        };
+        assert_eq!(from("T"), From::Token("T".to_string()));
+        assert_eq!(from(""), From::Beginning);
     }
 
     #[test]

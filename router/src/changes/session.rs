@@ -73,6 +73,8 @@ pub(crate) struct Session {
     /// Events told.
     events: usize,
     is_over: bool,
+    /// Nothing is left, and the reader knows it.
+    is_told: bool,
 }
 
 /// The last change of each shard, made sure of by its leader.
@@ -129,7 +131,7 @@ impl Session {
         let opened = now.iter_mut().map(|source| source.open(deadline));
         futures_util::future::try_join_all(opened).await.map_err(Ok)?;
         let sources = now.into_iter().map(messages).collect();
-        let (out, untold, events, is_over) = (Vec::new(), 0, 0, false);
+        let (out, untold, events) = (Vec::new(), 0, 0);
         Ok(Session {
             app,
             query,
@@ -141,7 +143,8 @@ impl Session {
             out,
             untold,
             events,
-            is_over,
+            is_over: false,
+            is_told: false,
         })
     }
 
@@ -177,7 +180,9 @@ impl Session {
             }
             self.flush(&pump).await?;
         }
-        self.sign()?;
+        if !self.is_told {
+            self.sign()?;
+        }
         self.flush(&pump).await?;
         Ok(pump.end().await?)
     }
@@ -195,7 +200,10 @@ impl Session {
                     self.is_over = true;
                 }
                 // Every shard is told.
-                None => self.is_over = true,
+                None => {
+                    self.control(Control::End)?;
+                    (self.is_over, self.is_told) = (true, true);
+                }
             }
             if self.is_over || self.out.len() >= CHUNK_BYTES {
                 return Ok(());

@@ -155,13 +155,13 @@ fn shards_of(query: &ChangesQuery, map: &Map) -> Result<Vec<ShardId>, ApiError> 
     shards.retain(|shard| *shard != ShardId::SYSTEM);
     if let Some(outside) = query.shards.iter().find(|shard| !shards.contains(shard)) {
         let detail = format!("shard {outside} has none of the wanted ZIPs");
-        return Err(ApiError::new(Code::BadQuery, detail));
+        return Err(ApiError::new(Code::ImpossibleFilter, detail));
     }
     if !query.shards.is_empty() {
         shards.retain(|shard| query.shards.contains(shard));
     }
     match shards.is_empty() {
-        true => Err(ApiError::new(Code::BadQuery, "no shard has the wanted ZIPs")),
+        true => Err(ApiError::new(Code::ImpossibleFilter, "no shard has the wanted ZIPs")),
         false => Ok(shards),
     }
 }
