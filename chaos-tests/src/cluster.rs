@@ -70,6 +70,11 @@ const CREDENTIALS: [(&str, &str); 3] = [
 impl Cluster {
     /// Starts everything and waits until all are ready.
     pub async fn start(layout: &Layout) -> Result<Cluster, Error> {
+        Cluster::start_with(layout, &[]).await
+    }
+
+    /// The same, with these flags for every node.
+    pub async fn start_with(layout: &Layout, node_flags: &[&str]) -> Result<Cluster, Error> {
         let mut free = free_addresses(layout.nodes + 3)?;
         let router_address = layout.router.clone().unwrap_or_else(|| free.remove(0));
         let (feed_address, ingest_address) = (free.remove(0), free.remove(0));
@@ -86,7 +91,9 @@ impl Cluster {
         };
         let mut nodes = Vec::new();
         for (at, listen) in node_addresses.iter().enumerate() {
-            nodes.push(Process::start(node(layout, at, listen, &advertised))?);
+            let mut node = node(layout, at, listen, &advertised);
+            node.args.extend(words(node_flags));
+            nodes.push(Process::start(node)?);
         }
         let feed = Process::start(feed(layout, &feed_address))?;
         let router = Process::start(router(layout, &router_address, &advertised))?;

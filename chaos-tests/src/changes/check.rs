@@ -32,6 +32,8 @@ pub struct Judgement {
     previous: BTreeMap<String, u64>,
     /// Rows of which a change was told.
     changed: BTreeSet<(String, String)>,
+    /// Shards of which rows tell what changed: they may be known already.
+    catching_up: BTreeSet<u32>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +41,7 @@ struct Line<'a> {
     control: Option<&'a str>,
     shard: Option<u32>,
     seq: Option<&'a str>,
+    last: Option<&'a str>,
     prev: Option<&'a str>,
     op: Option<&'a str>,
     reason: Option<&'a str>,
@@ -74,22 +77,33 @@ impl Judgement {
                 self.resyncs += 1;
                 return Ok(());
             }
-            Some("state-end") => return Ok(()),
+            Some("state-end" | "trimming-soon") => return Ok(()),
+            Some("catch-up") => {
+                let shard = line.shard.ok_or("no shard")?;
+                self.last.insert(shard, number(line.last).ok_or("no last")?);
+                self.catching_up.insert(shard);
+                self.previous.clear();
+                return Ok(());
+            }
             Some(other) => return Err(format!("unexpected control line {other}")),
             None => {}
         }
         let shard = line.shard.ok_or("no shard")?;
-        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
         let seq = number(line.seq).ok_or("no seq")?;
         let key = (line.zip.ok_or("no zip")?.to_string(), line.id.clone().ok_or("no id")?);
         if line.reason == Some("state") {
             self.rows += 1;
-            let is_twice = self.put(key, line.listing)?;
+            let is_twice = match line.op {
+                Some("delete") => self.listings.remove(&key).is_none(),
+                _ => self.put(key, line.listing)?,
+            };
+            let is_twice = is_twice && !self.catching_up.contains(&shard);
             // Behind a row stands the change up to which the state reaches.
             self.last.insert(shard, state_of(entry.token, shard)?);
             return if is_twice { Err("a row of the state is told twice".into()) } else { Ok(()) };
         }
         self.changes += 1;
+        self.catching_up.remove(&shard);
         self.check_order(shard, seq, number(line.prev), &key.0, entry)?;
         let is_first = self.changed.insert(key.clone());
         match line.op {
@@ -137,6 +151,10 @@ impl Judgement {
     }
 }
 
+fn number(text: Option<&str>) -> Option<u64> {
+    text.and_then(|text| text.parse().ok())
+}
+
 fn position(token: &str, shard: u32) -> Result<Position, String> {
     let token = Token::decode(token).map_err(|error| error.to_string())?;
     let found = token.shards.get(&platbook_protocol::ShardId(shard)).cloned();
@@ -145,7 +163,7 @@ fn position(token: &str, shard: u32) -> Result<Position, String> {
 
 fn state_of(token: &str, shard: u32) -> Result<u64, String> {
     match position(token, shard)? {
-        Position::State { seq, .. } => Ok(seq.0),
+        Position::State { seq, .. } | Position::CatchUp { seq, .. } => Ok(seq.0),
         Position::Follow { seq } => Err(format!("a row behind which the token follows {seq}")),
     }
 }
@@ -153,7 +171,9 @@ fn state_of(token: &str, shard: u32) -> Result<u64, String> {
 fn follow_of(token: &str, shard: u32) -> Result<u64, String> {
     match position(token, shard)? {
         Position::Follow { seq } => Ok(seq.0),
-        Position::State { seq, .. } => Err(format!("a change within the state of {seq}")),
+        Position::State { seq, .. } | Position::CatchUp { seq, .. } => {
+            Err(format!("a change within the state of {seq}"))
+        }
     }
 }
 
@@ -209,6 +229,32 @@ mod tests {
         let left: Vec<(&str, &str)> =
             judgement.listings.iter().map(|((_, id), text)| (&**id, text.get())).collect();
         assert_eq!(left, [("b", r#"{"n":2}"#), ("c", r#"{"n":2}"#)]);
+    }
+
+    #[test]
+    fn a_catch_up_replaces_what_is_known_and_the_next_change_stands_behind_it() {
+        let at = |id: &str| {
+            let cursor = id.as_bytes().to_vec();
+            token(Position::CatchUp { after: Seq(8), seq: Seq(20), cursor })
+        };
+        let begin = json!({"control": "catch-up", "shard": 1, "first": "9", "last": "20"});
+        let again = json!({"shard": 1, "seq": "12", "op": "upsert", "reason": "state", "id": "c",
+            "zip": "98103", "revision": "2", "before": null, "listing": {"n": 3}});
+        let gone = json!({"shard": 1, "seq": "13", "op": "delete", "reason": "state", "id": "d",
+            "zip": "98103", "revision": "2", "before": null});
+        let lines = [
+            change(7, 5, "upsert", "d"),
+            change(8, 7, "upsert", "c"),
+            (at(""), begin.to_string()),
+            (at("c"), again.to_string()),
+            (at("d"), gone.to_string()),
+            change(21, 13, "delete", "c"),
+        ];
+        let judgement = judge(&lines);
+        assert_eq!(judgement.violations, Vec::<String>::new());
+        assert!(judgement.listings.is_empty());
+        let hole = [&lines[..5], &[change(23, 13, "delete", "c")]].concat();
+        assert!(judge(&hole).violations[0].contains("behind"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use platbook_protocol::token::{Position, Token};
+use platbook_protocol::token::Token;
 use serde_json::value::RawValue;
 
 use super::check::Judgement;
@@ -169,10 +169,7 @@ async fn newest(router: &str) -> Result<BTreeMap<u32, u64>, Error> {
         serde_json::from_str(line).map_err(|e| malformed(e.to_string()))?;
     let token = line["token"].as_str().ok_or_else(|| malformed("no token".into()))?;
     let token = Token::decode(token).map_err(|e| malformed(e.to_string()))?;
-    let seq = |position: &Position| match position {
-        Position::Follow { seq } | Position::State { seq, .. } => seq.0,
-    };
-    Ok(token.shards.iter().map(|(shard, position)| (shard.0, seq(position))).collect())
+    Ok(token.shards.iter().map(|(shard, position)| (shard.0, position.seq().0)).collect())
 }
 
 /// Compares every ZIP, byte for byte.

@@ -47,7 +47,8 @@ pub struct NewestChange {
 pub enum FollowStart {
     /// What was asked for follows.
     Serving,
-    /// This replica no longer has the changes behind the position.
+    /// This replica no longer has the changes behind the position, nor, where a catch-up was asked
+    /// for, all that they have left.
     Gone {
         /// The earliest position that it can follow from.
         earliest: Seq,
@@ -146,6 +147,31 @@ pub enum Told<'a> {
     },
     /// Nothing is left, and no more was asked for.
     End,
+    /// What a row of a catch-up has become: nothing.
+    Erased {
+        /// The reader's cursor behind it.
+        cursor: &'a [u8],
+        /// The ZIP.
+        zip: Zip,
+        /// The listing.
+        id: &'a str,
+        /// The revision of what erased it.
+        revision: Revision,
+        /// The change by which it left.
+        seq: Seq,
+        /// Where it went, if it moved.
+        moved_to: Option<Zip>,
+    },
+    /// The changes behind the position are among the oldest of those that are kept.
+    TrimmingSoon {
+        /// The oldest change that is kept.
+        oldest: Seq,
+    },
+    /// No row up to here is left to be told.
+    Passed {
+        /// The reader's cursor behind it.
+        cursor: &'a [u8],
+    },
 }
 
 impl Told<'_> {
@@ -181,6 +207,9 @@ mod tests {
         Told::Row { cursor: b"k", zip, id: "a", revision, seq, body }.push(&mut out);
         Told::Skip { first: Seq(4), last: Seq(300) }.push(&mut out);
         Told::End.push(&mut out);
+        Told::Erased { cursor: b"k", zip, id: "a", revision, seq, moved_to: None }.push(&mut out);
+        Told::TrimmingSoon { oldest: seq }.push(&mut out);
+        Told::Passed { cursor: b"k" }.push(&mut out);
         let expected = [
             [3, 0, 0, 0, 1, 0, 0].as_slice(),
             &[20, 0, 0, 0, 0, 1, b'k', 0],
@@ -188,6 +217,11 @@ mod tests {
             &[1, b'a', 251, 44, 1, 3, 1, 7, 2, b'f', b'f'],
             &[5, 0, 0, 0, 3, 4, 251, 44, 1],
             &[1, 0, 0, 0, 6],
+            &[16, 0, 0, 0, 7, 1, b'k', 0],
+            b"98103",
+            &[1, b'a', 251, 44, 1, 3, 0],
+            &[2, 0, 0, 0, 8, 3],
+            &[3, 0, 0, 0, 9, 1, b'k'],
         ];
         assert_eq!(out, expected.concat());
     }

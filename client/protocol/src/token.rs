@@ -7,9 +7,10 @@
 //! incarnation varint, map epoch varint, number of shards varint
 //! each shard, ids rising:
 //!   id varint (the first as it is, then less one and less the id before)
-//!   phase u8: 1 follow, 2 state
+//!   phase u8: 1 follow, 2 state, 3 catch-up
+//!   catch-up only: after varint
 //!   seq varint
-//!   state only: cursor length varint, cursor
+//!   state and catch-up only: cursor length varint, cursor
 //! CRC32C u32 LE over all before
 //! ```
 //! Varints are unsigned LEB128, shortest form only: a token has one spelling. The version stands
@@ -32,6 +33,7 @@ pub const CURSOR_BYTES_MAX: usize = 288;
 const VERSION: u8 = 1;
 const FOLLOW: u8 = 1;
 const STATE: u8 = 2;
+const CATCH_UP: u8 = 3;
 const CHECKSUM_BYTES: usize = 4;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -63,6 +65,46 @@ pub enum Position {
         /// The last change delivered.
         seq: Seq,
     },
+    /// Catching up where the changes are gone from the log: what they have left is delivered up to
+    /// the cursor, changes follow behind `seq`.
+    CatchUp {
+        /// The change up to which everything was delivered before.
+        after: Seq,
+        /// The change up to which the first snapshot of this catch-up reached.
+        seq: Seq,
+        /// Key of the last row delivered; empty before the first.
+        cursor: Vec<u8>,
+    },
+}
+
+impl Position {
+    /// The change behind which changes follow, now or later.
+    pub fn seq(&self) -> Seq {
+        match self {
+            Position::Follow { seq }
+            | Position::State { seq, .. }
+            | Position::CatchUp { seq, .. } => *seq,
+        }
+    }
+
+    /// Rows are being told: the key of the last one.
+    pub fn cursor(&self) -> Option<&[u8]> {
+        match self {
+            Position::Follow { .. } => None,
+            Position::State { cursor, .. } | Position::CatchUp { cursor, .. } => Some(cursor),
+        }
+    }
+
+    /// The same behind another row; nothing where no rows are being told.
+    pub fn move_to(&mut self, row: &[u8]) {
+        match self {
+            Position::Follow { .. } => {}
+            Position::State { cursor, .. } | Position::CatchUp { cursor, .. } => {
+                cursor.clear();
+                cursor.extend_from_slice(row);
+            }
+        }
+    }
 }
 
 /// Why a text is no usable token.
@@ -134,17 +176,18 @@ impl Token {
             push_varint(&mut bytes, u64::from(id.0) - expected);
             expected = u64::from(id.0) + 1;
             match position {
-                Position::Follow { seq } => {
-                    bytes.push(FOLLOW);
-                    push_varint(&mut bytes, seq.0);
+                Position::Follow { .. } => bytes.push(FOLLOW),
+                Position::State { .. } => bytes.push(STATE),
+                Position::CatchUp { after, .. } => {
+                    bytes.push(CATCH_UP);
+                    push_varint(&mut bytes, after.0);
                 }
-                Position::State { seq, cursor } => {
-                    assert!(cursor.len() <= CURSOR_BYTES_MAX, "a cursor is the key of a row");
-                    bytes.push(STATE);
-                    push_varint(&mut bytes, seq.0);
-                    push_varint(&mut bytes, cursor.len() as u64);
-                    bytes.extend_from_slice(cursor);
-                }
+            }
+            push_varint(&mut bytes, position.seq().0);
+            if let Some(cursor) = position.cursor() {
+                assert!(cursor.len() <= CURSOR_BYTES_MAX, "a cursor is the key of a row");
+                push_varint(&mut bytes, cursor.len() as u64);
+                bytes.extend_from_slice(cursor);
             }
         }
         let checksum = crc32c::crc32c(&bytes);
@@ -222,23 +265,30 @@ impl Reader<'_> {
     }
 
     fn position(&mut self) -> Result<Position, TokenError> {
-        let phase = self.byte()?;
-        let seq = Seq(self.varint()?);
-        match phase {
-            FOLLOW => Ok(Position::Follow { seq }),
-            STATE => {
-                let bytes = self.varint()?;
-                if bytes > CURSOR_BYTES_MAX as u64 {
-                    return damaged("a cursor is too long");
+        match self.byte()? {
+            FOLLOW => Ok(Position::Follow { seq: Seq(self.varint()?) }),
+            STATE => Ok(Position::State { seq: Seq(self.varint()?), cursor: self.cursor()? }),
+            CATCH_UP => {
+                let (after, seq) = (Seq(self.varint()?), Seq(self.varint()?));
+                match after < seq {
+                    true => Ok(Position::CatchUp { after, seq, cursor: self.cursor()? }),
+                    false => damaged("a catch-up ends before it begins"),
                 }
-                let Some((cursor, rest)) = self.rest.split_at_checked(bytes as usize) else {
-                    return damaged("it ends too early");
-                };
-                self.rest = rest;
-                Ok(Position::State { seq, cursor: cursor.to_vec() })
             }
             _ => damaged("a phase is unknown"),
         }
+    }
+
+    fn cursor(&mut self) -> Result<Vec<u8>, TokenError> {
+        let bytes = self.varint()?;
+        if bytes > CURSOR_BYTES_MAX as u64 {
+            return damaged("a cursor is too long");
+        }
+        let Some((cursor, rest)) = self.rest.split_at_checked(bytes as usize) else {
+            return damaged("it ends too early");
+        };
+        self.rest = rest;
+        Ok(cursor.to_vec())
     }
 
     fn byte(&mut self) -> Result<u8, TokenError> {
@@ -334,12 +384,22 @@ mod tests {
         Token { cluster, incarnation: 1, epoch: 130, shards: shards.into() }
     }
 
+    const CATCHING_UP: &str = "AXdmVUQzIhEA782riWdFIwEBggEBAQMFrAIEAWtlef1Db5M";
     const GOLDEN: &str = "AXdmVUQzIhEA782riWdFIwEBggEDAQGsAgACBwQBa2V5DQIAADw4Z0g";
 
     #[test]
     fn a_token_is_the_one_that_users_keep() {
         assert_eq!(golden().encode().unwrap(), GOLDEN);
         assert_eq!(Token::decode(GOLDEN), Ok(golden()));
+    }
+
+    #[test]
+    fn a_token_of_a_catch_up_is_the_one_that_users_keep() {
+        let cursor = b"\x01key".to_vec();
+        let position = Position::CatchUp { after: Seq(5), seq: Seq(300), cursor };
+        let token = Token { shards: [(ShardId(1), position)].into(), ..golden() };
+        assert_eq!(token.encode().unwrap(), CATCHING_UP);
+        assert_eq!(Token::decode(CATCHING_UP), Ok(token));
     }
 
     #[test]
@@ -373,10 +433,16 @@ mod tests {
     }
 
     fn position() -> impl Strategy<Value = Position> {
-        let cursor = proptest::collection::vec(any::<u8>(), 0..40);
+        let cursor = || proptest::collection::vec(any::<u8>(), 0..40);
+        let catch_up = |(after, more, cursor): (u32, u32, Vec<u8>)| {
+            let after = u64::from(after);
+            let seq = Seq(after + 1 + u64::from(more));
+            Position::CatchUp { after: Seq(after), seq, cursor }
+        };
         prop_oneof![
+            (any::<u32>(), any::<u32>(), cursor()).prop_map(catch_up),
             any::<u64>().prop_map(|seq| Position::Follow { seq: Seq(seq) }),
-            (any::<u64>(), cursor)
+            (any::<u64>(), cursor())
                 .prop_map(|(seq, cursor)| Position::State { seq: Seq(seq), cursor }),
         ]
     }

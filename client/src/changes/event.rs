@@ -26,6 +26,20 @@ pub enum Event {
         /// The store's clock.
         at: TimeMs,
     },
+    /// The reader has all changes of a shard up to this moment.
+    ShardResolved {
+        /// The shard.
+        shard: ShardId,
+        /// The store's clock.
+        at: TimeMs,
+    },
+    /// What the reader has not read of a shard is among the oldest that is kept: whoever does not
+    /// read faster will be told the state again, or with [`super::ChangesBuilder::history`] an
+    /// error.
+    TrimmingSoon {
+        /// The shard.
+        shard: ShardId,
+    },
 }
 
 /// A listing that is, or is no longer, in a ZIP.
@@ -54,7 +68,8 @@ pub struct Change {
     pub prev: Seq,
     /// How it passed the stream's filter; `None` without one.
     pub passage: Option<Passage>,
-    /// It is told as present state: it did not happen now.
+    /// It is told as present state: it did not happen now. Where the changes behind the position
+    /// are gone, what they have left is told this way, and then also what is no longer there.
     pub is_state: bool,
 }
 

@@ -181,6 +181,8 @@ impl Follower {
                 self.on_checked_token(token)?;
                 Ok(None)
             }
+            Control::ShardResolved { shard, at } => Ok(Some(Event::ShardResolved { shard, at })),
+            Control::TrimmingSoon { shard } => Ok(Some(Event::TrimmingSoon { shard })),
         }
     }
 
@@ -209,10 +211,12 @@ impl Follower {
     fn on_checked_token(&mut self, token: Token) -> Result<(), GapError> {
         if let Ok(vector) = Vector::decode(token.as_str()) {
             for (shard, position) in &vector.shards {
-                if let (Position::Follow { seq }, Some(told)) = (position, self.last_told(*shard))
-                    && *seq > told
-                {
-                    return Err(GapError { shard: *shard, last: told, found: *seq });
+                let known = match position {
+                    Position::Follow { seq } | Position::CatchUp { after: seq, .. } => *seq,
+                    Position::State { .. } => continue,
+                };
+                if let Some(last) = self.last_told(*shard).filter(|last| known > *last) {
+                    return Err(GapError { shard: *shard, last, found: known });
                 }
             }
         }
@@ -226,13 +230,23 @@ impl Follower {
         self.is_ahead = false;
         let Some(vector) = &mut self.vector else { return };
         for (shard, position) in &mut vector.shards {
+            let told = self.told.get(shard).copied();
             match position {
                 // What was told stays told: a token may lag behind.
-                Position::State { .. } if self.told.contains_key(shard) => {
+                Position::State { .. } if told.is_some() => {
                     *position = Position::Follow { seq: self.told[shard] };
                     self.is_ahead = true;
                 }
-                Position::State { seq, cursor } => {
+                Position::CatchUp { seq, .. } if told.is_some_and(|told| told >= *seq) => {
+                    *position = Position::Follow { seq: self.told[shard] };
+                    self.is_ahead = true;
+                }
+                Position::State { seq, cursor } | Position::CatchUp { seq, cursor, .. } => {
+                    // What is between was told by nobody: the chains begin anew.
+                    if told.is_some() {
+                        self.told.remove(shard);
+                        self.chains.clear();
+                    }
                     let is_same =
                         |telling: &Telling| telling.seq == *seq && telling.cursor == *cursor;
                     // The rows behind its cursor: some are told where it stands where it stood.

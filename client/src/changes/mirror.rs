@@ -62,7 +62,10 @@ impl<T> Mirror<T> {
                 BTreeSet::new()
             }
             Event::StateEnd { is_whole: true } => self.drop_what_was_not_told(),
-            Event::StateEnd { is_whole: false } | Event::Resolved { .. } => BTreeSet::new(),
+            Event::StateEnd { is_whole: false }
+            | Event::Resolved { .. }
+            | Event::ShardResolved { .. }
+            | Event::TrimmingSoon { .. } => BTreeSet::new(),
         }
     }
 

@@ -81,6 +81,7 @@ impl Server {
                 self.event(shard, row.min(SNAPSHOT), "state", &format!("s{shard}r{row}"));
                 self.stand(shard, Position::State { seq, cursor: vec![row as u8] });
             }
+            Position::CatchUp { .. } => unreachable!("this server has every change"),
             Position::Follow { seq: Seq(CHANGES..) } => return false,
             Position::Follow { seq: Seq(told) } => {
                 let seq = told + 1;
@@ -142,6 +143,7 @@ struct Reader {
     told: BTreeMap<u32, Vec<String>>,
     state_begins: usize,
     state_ends: usize,
+    warned: Vec<u32>,
 }
 
 impl Reader {
@@ -152,6 +154,7 @@ impl Reader {
             told: BTreeMap::new(),
             state_begins: 0,
             state_ends: 0,
+            warned: Vec::new(),
         }
     }
 
@@ -170,7 +173,8 @@ impl Reader {
                     self.state_ends += 1;
                 }
                 Some(Event::StateBegin) => self.state_begins += 1,
-                Some(Event::Resolved { .. }) | None => {}
+                Some(Event::Resolved { .. } | Event::ShardResolved { .. }) | None => {}
+                Some(Event::TrimmingSoon { shard }) => self.warned.push(shard.0),
             }
         }
         Ok(())
@@ -260,6 +264,49 @@ fn a_token_that_runs_ahead_of_what_was_told_is_a_gap() {
     let line = format!("{}\n", json!({"control": "heartbeat", "token": ahead}));
     let gap = reader.read(line.as_bytes()).expect_err("change 5 was not told");
     assert_eq!((gap.last, gap.found), (Seq(4), Seq(5)));
+}
+
+#[test]
+fn a_catch_up_tells_rows_of_a_shard_that_was_followed_and_changes_go_on_behind_it() {
+    let mut reader = Reader::at(&vector(Position::Follow { seq: Seq(4) }), Proof::Chained);
+    let catch_up = |after: u64, cursor: &[u8]| {
+        let mut vector = vector(Position::Follow { seq: Seq(4) });
+        let cursor = cursor.to_vec();
+        let position = Position::CatchUp { after: Seq(after), seq: Seq(9), cursor };
+        vector.shards.insert(ShardId(1), position);
+        json!({"control": "heartbeat", "token": vector.encode().expect("is short")}).to_string()
+    };
+    let row = |op: &str, id: &str, reason: &str, seq: &str| {
+        let prev = (seq.parse::<u64>().expect("a number") - 1).to_string();
+        let zip = "98103";
+        json!({"shard": 1, "seq": seq, "prev": prev, "op": op, "reason": reason, "id": id,
+            "zip": zip, "revision": seq, "before": null})
+        .to_string()
+    };
+    let read =
+        |reader: &mut Reader, lines: &[String]| reader.read((lines.join("\n") + "\n").as_bytes());
+    let hole = catch_up(5, b"");
+    assert!(read(&mut reader, &[hole]).is_err(), "change 5 was told by nobody");
+    let first =
+        [catch_up(4, b""), row("upsert", "a", "state", "7"), row("delete", "b", "state", "8")];
+    read(&mut reader, &first).expect("no gap");
+    // The connection breaks: the rows behind the last token come again.
+    read(&mut reader, &first).expect("no gap");
+    let rest = [
+        catch_up(4, b"k"),
+        row("upsert", "c", "state", "5"),
+        json!({"control": "resolved", "shard": 1, "at": 5}).to_string(),
+        json!({"control": "trimming-soon", "shard": 1, "oldest": "5"}).to_string(),
+        row("upsert", "d", "feed", "10"),
+        row("upsert", "a", "state", "7"),
+    ];
+    read(&mut reader, &rest).expect("no gap");
+    assert_eq!(reader.told[&1], ["a", "b", "c", "d"]);
+    assert_eq!(reader.warned, [1]);
+    assert_eq!(reader.vector().shards[&ShardId(1)], Position::Follow { seq: Seq(10) });
+    let late = catch_up(4, b"k");
+    read(&mut reader, &[late, row("upsert", "e", "feed", "11")]).expect("a token may lag behind");
+    assert_eq!(reader.told[&1].last().map(String::as_str), Some("e"));
 }
 
 #[test]

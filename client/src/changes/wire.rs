@@ -29,6 +29,10 @@ pub(super) enum Control {
     StateBegin { token: Option<Token> },
     /// Nothing is left, and no more was asked for.
     End { token: Token },
+    /// All changes of a shard are told up to this moment.
+    ShardResolved { shard: ShardId, at: TimeMs },
+    /// Changes that were not read will soon be given up.
+    TrimmingSoon { shard: ShardId },
 }
 
 #[derive(Deserialize)]
@@ -121,12 +125,22 @@ fn read_control(name: &str, line: &[u8]) -> Result<Option<Control>, Source> {
         token: Option<Token>,
         #[serde(default)]
         at: Option<TimeMs>,
+        #[serde(default)]
+        shard: Option<ShardId>,
     }
     if name == "skip" {
         let Skipped { shard, first, last } = serde_json::from_slice(line).map_err(source)?;
         return Ok(Some(Control::Skip { shard, first: Seq(first), last: Seq(last) }));
     }
-    let Stands { token, at } = serde_json::from_slice(line).map_err(source)?;
+    let Stands { token, at, shard } = serde_json::from_slice(line).map_err(source)?;
+    if let Some(shard) = shard {
+        return Ok(match (name, at) {
+            ("resolved", Some(at)) => Some(Control::ShardResolved { shard, at }),
+            ("trimming-soon", _) => Some(Control::TrimmingSoon { shard }),
+            // Of a catch-up the token of the line before it tells more.
+            (_, _) => None,
+        });
+    }
     Ok(match (name, token) {
         ("end", Some(token)) => Some(Control::End { token }),
         ("state-end", Some(token)) => Some(Control::StateEnd { token }),

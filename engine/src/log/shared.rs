@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use platbook_protocol::{ReplicaId, ShardId};
 use tokio::sync::watch;
@@ -184,6 +185,17 @@ impl SharedLog {
     /// Why the log is poisoned, once it is. Then the node has to stop.
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.handle.core.fault.subscribe()
+    }
+
+    /// Bytes of all segments on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.handle.core.segments.sizes().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes above which, and the age behind which, log is given up that nobody needs to start.
+    pub fn limits(&self) -> (u64, Duration) {
+        let config = &self.handle.core.config;
+        (config.log_bytes_max, config.retention)
     }
 
     /// Numbers to watch.

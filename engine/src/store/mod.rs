@@ -46,7 +46,7 @@ pub use install::{Installed, Installer};
 pub use layout::LayoutError;
 pub use lists::{HeldBody, Unsettled};
 pub use node::{Counters, Store};
-pub use phase::{PhasePosition, PhaseRow, PhaseStart, StatePhase};
+pub use phase::{PhaseContent, PhasePosition, PhaseRow, PhaseRows, PhaseStart, StatePhase};
 pub use scan::{Keep, RowScan};
 pub use scrub::Scrubbed;
 pub use shard::ShardStore;

@@ -1,8 +1,14 @@
 //! The state phase of a reader of changes: the live rows of one moment, resumable behind any key.
+//! And the catch-up of one whose changes are no longer in the log: what they have left.
 //!
 //! A reader gets all rows whose last change is at most `seq`, then every change behind `seq`. A
 //! phase that is resumed reads a newer snapshot, so it leaves out rows that changed behind `seq`
 //! since: the reader meets them as changes. That way no change is told twice, and none is missed.
+//!
+//! A reader that had everything up to `after` needs of the rows only those that changed since: live
+//! ones, and the markers of those that left. Markers are collected after a while; the greatest
+//! change whose marker is gone stands in the shard's state, so it is known, not guessed, whether
+//! they still reach back to `after`.
 
 use platbook_protocol::{Revision, Seq, Slot, Zip};
 
@@ -16,6 +22,8 @@ use crate::error::StoreError;
 /// Where a state phase was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhasePosition<'a> {
+    /// A catch-up: the change up to which the reader had everything before it.
+    pub after: Option<Seq>,
     /// The change up to which its first snapshot reached.
     pub seq: Seq,
     /// Key of the last row delivered; empty before the first.
@@ -31,13 +39,16 @@ pub enum PhaseStart {
         /// Its last change.
         newest: Seq,
     },
+    /// A catch-up from there would miss what left since: its markers are gone.
+    Forgotten,
     /// The ZIP or the cursor belongs to another shard, or the cursor is no key of a row.
     Foreign,
 }
 
-/// The live rows in the order of their keys.
+/// Rows in the order of their keys: all live ones, or in a catch-up what changed, and markers.
 pub struct StatePhase {
     cursor: Cursor,
+    after: Option<Seq>,
     seq: Seq,
 }
 
@@ -54,10 +65,35 @@ pub struct PhaseRow {
     pub revision: Revision,
     /// Seq of the row's last change.
     pub seq: Seq,
-    /// Encoded summary.
-    pub summary: Vec<u8>,
-    /// Compressed listing.
-    pub frame: Vec<u8>,
+    /// What stands there.
+    pub content: PhaseContent,
+}
+
+/// A piece of a phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PhaseRows {
+    /// Rows to be told.
+    pub rows: Vec<PhaseRow>,
+    /// Key of the last row that was looked at, told or not: the cursor of whoever got this piece.
+    /// Empty where there was none.
+    pub passed: Vec<u8>,
+}
+
+/// What stands in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PhaseContent {
+    /// A listing.
+    Listing {
+        /// Encoded summary.
+        summary: Vec<u8>,
+        /// Compressed listing.
+        frame: Vec<u8>,
+    },
+    /// Nothing any more; in a catch-up only.
+    Gone {
+        /// Where it went, if it moved.
+        moved_to: Option<Zip>,
+    },
 }
 
 impl ShardStore {
@@ -84,13 +120,17 @@ impl ShardStore {
         }
         let snapshot = self.inner.db().snapshot();
         let state = read_at(&snapshot, &Key::State(self.inner.shard), State::decode)?;
-        let newest = state.unwrap_or_default().seq;
+        let State { seq: newest, markers_behind, .. } = state.unwrap_or_default();
         let seq = left.map_or(newest, |left| left.seq);
         if seq > newest {
             return Ok(PhaseStart::Behind { newest });
         }
+        let after = left.and_then(|left| left.after);
+        if after.is_some_and(|after| after < markers_behind) {
+            return Ok(PhaseStart::Forgotten);
+        }
         let cursor = snapshot.cursor(&range.lower, &range.upper, Access::Bulk)?;
-        Ok(PhaseStart::Ready(StatePhase { cursor, seq }))
+        Ok(PhaseStart::Ready(StatePhase { cursor, after, seq }))
     }
 }
 
@@ -100,30 +140,50 @@ impl StatePhase {
         self.seq
     }
 
-    /// The next rows, `bytes_max` of their bytes or one row more; none behind the last.
-    pub fn next_rows(&mut self, bytes_max: usize) -> Result<Vec<PhaseRow>, StoreError> {
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.is_empty() || bytes < bytes_max {
-            let Some((key, value)) = self.cursor.entry() else { break };
+    /// The next rows among about `bytes_max` of stored bytes, which may be none of them; `None`
+    /// behind the last.
+    pub fn next_rows(&mut self, bytes_max: usize) -> Result<Option<PhaseRows>, StoreError> {
+        if self.cursor.entry().is_none() {
+            return Ok(None);
+        }
+        let (mut found, mut bytes) = (PhaseRows::default(), 0);
+        while let Some((key, value)) = self.cursor.entry()
+            && bytes < bytes_max
+        {
+            bytes += 2 * key.len() + value.len();
             let stored = key::decode_stored(key)?;
             if let Key::Row(zip, id) = stored {
-                let (record, frame) =
-                    RowRecord::decode(value).map_err(|source| stored.corrupt(source))?;
-                if record.row.is_live() && record.seq <= self.seq {
-                    bytes += 2 * key.len() + record.summary.len() + frame.len();
-                    rows.push(PhaseRow {
-                        key: key.to_vec(),
-                        zip,
-                        id: id.to_string(),
-                        revision: record.row.revision(),
-                        seq: record.seq,
-                        summary: record.summary.to_vec(),
-                        frame: frame.to_vec(),
-                    });
-                }
+                found.rows.extend(self.row(&stored, key, (zip, id), value)?);
+                found.passed.clear();
+                found.passed.extend_from_slice(key);
             }
             self.cursor.advance()?;
         }
-        Ok(rows)
+        Ok(Some(found))
+    }
+
+    /// The row of an entry, if the reader is to be told of it.
+    fn row(
+        &self,
+        stored: &Key<'_>,
+        key: &[u8],
+        (zip, id): (Zip, &str),
+        value: &[u8],
+    ) -> Result<Option<PhaseRow>, StoreError> {
+        let (record, frame) = RowRecord::decode(value).map_err(|source| stored.corrupt(source))?;
+        let is_known = self.after.is_some_and(|after| record.seq <= after);
+        if is_known || record.seq > self.seq {
+            return Ok(None);
+        }
+        let content = match (record.row.is_live(), self.after) {
+            (true, _) => {
+                let (summary, frame) = (record.summary.to_vec(), frame.to_vec());
+                PhaseContent::Listing { summary, frame }
+            }
+            (false, Some(_)) => PhaseContent::Gone { moved_to: record.moved_to },
+            (false, None) => return Ok(None),
+        };
+        let (key, id, revision) = (key.to_vec(), id.to_string(), record.row.revision());
+        Ok(Some(PhaseRow { key, zip, id, revision, seq: record.seq, content }))
     }
 }

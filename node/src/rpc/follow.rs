@@ -11,8 +11,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use platbook_engine::follow::{self, Followed, Plan, Reading};
-use platbook_engine::store::{PhasePosition, PhaseRow, PhaseStart, StatePhase};
+use platbook_engine::follow::{self, Followed, Plan, Reach, Reading};
+use platbook_engine::log::SharedLog;
+use platbook_engine::store::{
+    PhaseContent, PhasePosition, PhaseRow, PhaseRows, PhaseStart, StatePhase,
+};
 use platbook_protocol::follow::{
     FOLLOW_ZIPS_MAX, Follow, FollowStart, NewestChange, Told, push_start,
 };
@@ -25,6 +28,7 @@ use tokio::time::Instant;
 
 use super::data::shard_of;
 use super::service::{Answer, bad_request, bytes, deadline, note_bad};
+use super::trimming::Warning;
 use crate::blocking;
 use crate::clock::Clock;
 use crate::node::Node;
@@ -35,6 +39,8 @@ use crate::shard::Shard;
 const CHUNK_BYTES: usize = 256 << 10;
 /// A reader is told at least so often that nothing happened.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Least time between two warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a replica that is behind a reader's position waits until it has caught up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -90,7 +96,7 @@ async fn open(node: &Arc<Node>, body: Bytes) -> Result<Result<Reader, FollowStar
     }
     let shard = shard_of(node, request.shard)?;
     let until = deadline(request.deadline_ms).min(Instant::now() + CATCH_UP_TIMEOUT);
-    if let Some(newest) = await_change(&shard, seq_of(&request.from), until).await? {
+    if let Some(newest) = await_change(&shard, request.from.seq(), until).await? {
         return Ok(Err(FollowStart::Future { newest }));
     }
     let newest = shard.store().newest_change();
@@ -103,37 +109,45 @@ async fn open(node: &Arc<Node>, body: Bytes) -> Result<Result<Reader, FollowStar
         zips,
         is_live,
         with_bodies,
-        at: seq_of(&from),
+        at: from.seq(),
         phase: None,
+        log: node.disk().log.clone(),
+        warned: None,
     };
-    match from {
+    let (after, seq, cursor) = match from {
         Position::Follow { seq } => {
-            let (store, log) = (shard.store().clone(), shard.group().log().clone());
-            let reach = blocking(&shard, move || follow::reach(&store, &log)).await?;
-            if let Plan::Gone { earliest } = reach.plan(seq) {
-                return Ok(Err(FollowStart::Gone { earliest, newest: reach.newest }));
-            }
+            let reach = reach(&shard).await?;
+            return Ok(match reach.plan(seq) {
+                Plan::Gone { earliest } => {
+                    Err(FollowStart::Gone { earliest, newest: reach.newest })
+                }
+                Plan::Log | Plan::UpToDate | Plan::Ahead { .. } => Ok(reader),
+            });
         }
-        Position::State { seq, cursor } => {
-            let (store, zip) = (shard.store().clone(), reader.only_zip());
-            let begin = move || {
-                let left = PhasePosition { seq, cursor: &cursor };
-                store.state_phase(zip, Some(left))
-            };
-            match blocking(&shard, begin).await? {
-                PhaseStart::Ready(phase) => reader.phase = Some(Box::new(phase)),
-                PhaseStart::Behind { .. } => return Err(behind(&shard)),
-                PhaseStart::Foreign => return Ok(Err(FollowStart::Foreign)),
-            }
+        Position::State { seq, cursor } => (None, seq, cursor),
+        Position::CatchUp { after, seq, cursor } => (Some(after), seq, cursor),
+    };
+    let (store, zip) = (shard.store().clone(), reader.only_zip());
+    let begin = move || {
+        let left = PhasePosition { after, seq, cursor: &cursor };
+        store.state_phase(zip, Some(left))
+    };
+    match blocking(&shard, begin).await? {
+        PhaseStart::Ready(phase) => reader.phase = Some(Box::new(phase)),
+        PhaseStart::Behind { .. } => return Err(behind(&shard)),
+        PhaseStart::Foreign => return Ok(Err(FollowStart::Foreign)),
+        PhaseStart::Forgotten => {
+            let reach = reach(&shard).await?;
+            let (earliest, newest) = (reach.earliest(), reach.newest);
+            return Ok(Err(FollowStart::Gone { earliest, newest }));
         }
     }
     Ok(Ok(reader))
 }
 
-fn seq_of(position: &Position) -> Seq {
-    match position {
-        Position::Follow { seq } | Position::State { seq, .. } => *seq,
-    }
+async fn reach(shard: &Shard) -> Result<Reach, Refusal> {
+    let (store, log) = (shard.store().clone(), shard.group().log().clone());
+    blocking(shard, move || follow::reach(&store, &log)).await
 }
 
 fn behind(shard: &Shard) -> Refusal {
@@ -184,8 +198,11 @@ struct Reader {
     with_bodies: bool,
     /// The last change told, or up to which the state reaches.
     at: Seq,
-    /// The state, as long as it is not told.
+    /// The state, or a catch-up, as long as it is not told.
     phase: Option<Box<StatePhase>>,
+    log: SharedLog,
+    /// When it was warned last that its changes will be given up.
+    warned: Option<Instant>,
 }
 
 impl Reader {
@@ -230,27 +247,38 @@ impl Reader {
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
         let read = move || phase.next_rows(CHUNK_BYTES).map(|rows| (rows, phase));
-        let (rows, phase) = blocking(&self.shard, read).await?;
-        if rows.is_empty() {
+        let (found, phase) = blocking(&self.shard, read).await?;
+        let Some(PhaseRows { rows, passed }) = found else {
             Told::StateEnd { seq: self.at }.push(out);
             return Ok(());
-        }
+        };
         for row in rows.iter().filter(|row| self.wants(&row.zip)) {
             self.tell_row(row, out);
         }
-        if out.is_empty() {
-            // A sign of life from a long state of which little is wanted.
-            Told::Resolved { seq: self.at, at: None }.push(out);
+        // Where the next rows are looked for, also by whoever goes on: little of a long state may
+        // be wanted.
+        match passed.is_empty() {
+            true => Told::Resolved { seq: self.at, at: None }.push(out),
+            false => Told::Passed { cursor: &passed }.push(out),
         }
         self.phase = Some(phase);
         Ok(())
     }
 
     fn tell_row(&self, row: &PhaseRow, out: &mut Vec<u8>) {
-        let PhaseRow { key, zip, id, revision, seq, summary, frame } = row;
-        let frame = if self.with_bodies { frame.as_slice() } else { &[] };
-        let body = Body { summary, frame };
-        Told::Row { cursor: key, zip: *zip, id, revision: *revision, seq: *seq, body }.push(out);
+        let PhaseRow { key: cursor, id, content, .. } = row;
+        let (zip, revision, seq) = (row.zip, row.revision, row.seq);
+        match content {
+            PhaseContent::Listing { summary, frame } => {
+                let frame = if self.with_bodies { frame.as_slice() } else { &[] };
+                let body = Body { summary, frame };
+                Told::Row { cursor, zip, id, revision, seq, body }.push(out);
+            }
+            PhaseContent::Gone { moved_to } => {
+                let moved_to = *moved_to;
+                Told::Erased { cursor, zip, id, revision, seq, moved_to }.push(out);
+            }
+        }
     }
 
     /// Tells the next changes, or that there are none; `false` behind the last message.
@@ -262,6 +290,7 @@ impl Reader {
         let read = move || follow::read(&store, &log, at, CHUNK_BYTES);
         match blocking(&self.shard, read).await? {
             Reading::Changes(changes) => {
+                self.warn_in_time(&changes, out).await?;
                 self.tell_all(&changes, out);
                 Told::Resolved { seq: self.at, at: None }.push(out);
                 Ok(true)
@@ -283,6 +312,24 @@ impl Reader {
             // The state was replaced by an older one: not to be told from.
             Reading::Not(Plan::Ahead { .. }) => Err(behind(&self.shard)),
         }
+    }
+
+    /// Tells, now and then, that what is about to be told will soon be given up.
+    async fn warn_in_time(&mut self, next: &[Followed], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let Some(first) = next.first() else { return Ok(()) };
+        let is_due = self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL);
+        let age = self.clock.now().0.saturating_sub(first.clock.0);
+        let (log_bytes_max, retention) = self.log.limits();
+        let (warning, log_bytes) = (Warning { retention, log_bytes_max }, self.log.disk_bytes());
+        if !is_due || !warning.may_be_due(age, log_bytes) {
+            return Ok(());
+        }
+        let reach = reach(&self.shard).await?;
+        if warning.is_due(reach, first.change.seq, age, log_bytes) {
+            self.warned = Some(Instant::now());
+            Told::TrimmingSoon { oldest: reach.oldest }.push(out);
+        }
+        Ok(())
     }
 
     fn tell_all(&mut self, changes: &[Followed], out: &mut Vec<u8>) {

@@ -36,14 +36,18 @@ impl Format {
 pub(crate) enum Control {
     /// A sign of life.
     Heartbeat,
-    /// Everything acknowledged before `at` is told.
-    Resolved { at: TimeMs },
+    /// Everything acknowledged before `at` is told, of one shard or of all.
+    Resolved { shard: Option<ShardId>, at: TimeMs },
     /// The state of all shards is told.
     StateEnd,
     /// The state is told from its beginning: whatever is not repeated is no longer there.
     ResyncBegin,
     /// Changes that were not wanted, both included.
     Skip { shard: ShardId, first: Seq, last: Seq },
+    /// Changes that are not told one by one: rows tell what they have left, both included.
+    CatchUp { shard: ShardId, first: Seq, last: Seq },
+    /// Changes that the reader has not read will soon be given up, from `oldest` on.
+    TrimmingSoon { shard: ShardId, oldest: Seq },
     /// The changes behind the position are gone: ask again, and be told how to go on.
     Gone,
     /// Nothing is left, and no more was asked for.
@@ -58,13 +62,15 @@ impl Control {
             Control::StateEnd => "state-end",
             Control::ResyncBegin => "resync-begin",
             Control::Skip { .. } => "skip",
+            Control::CatchUp { .. } => "catch-up",
+            Control::TrimmingSoon { .. } => "trimming-soon",
             Control::Gone => "gone",
             Control::End => "end",
         }
     }
 
     fn write(self, token: Option<&str>, out: &mut Vec<u8>) {
-        #[derive(Serialize)]
+        #[derive(Default, Serialize)]
         struct Object<'a> {
             control: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,19 +80,27 @@ impl Control {
             #[serde(skip_serializing_if = "Option::is_none")]
             last: Option<String>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            oldest: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             at: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
             token: Option<&'a str>,
         }
-        let control = self.name();
-        let mut object = Object { control, shard: None, first: None, last: None, at: None, token };
+        let mut object = Object { control: self.name(), token, ..Object::default() };
         match self {
-            Control::Skip { shard, first, last } => {
+            Control::Skip { shard, first, last } | Control::CatchUp { shard, first, last } => {
                 object.shard = Some(shard.0);
                 object.first = Some(first.0.to_string());
                 object.last = Some(last.0.to_string());
             }
-            Control::Resolved { at } => object.at = Some(at.0),
+            Control::TrimmingSoon { shard, oldest } => {
+                object.shard = Some(shard.0);
+                object.oldest = Some(oldest.0.to_string());
+            }
+            Control::Resolved { shard, at } => {
+                object.shard = shard.map(|shard| shard.0);
+                object.at = Some(at.0);
+            }
             Control::Heartbeat
             | Control::StateEnd
             | Control::ResyncBegin
@@ -241,6 +255,21 @@ fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Opt
             before: None,
             changed: None,
             moved_to: None,
+            filter,
+        }),
+        Told::Erased { zip, id, revision, seq, moved_to, .. } => Some(Head {
+            shard: shard.0,
+            seq: seq.0.to_string(),
+            prev: None,
+            op: "delete",
+            reason: "state",
+            id,
+            zip: zip.to_string(),
+            revision: revision.0.to_string(),
+            at: None,
+            before: None,
+            changed: None,
+            moved_to: moved_to.map(|zip| zip.to_string()),
             filter,
         }),
         Told::Change { seq, prev, kind, zip, id, revision, at, before, after } => {
@@ -400,15 +429,19 @@ mod tests {
         let skip = Control::Skip { shard: ShardId(1), first: Seq(2), last: Seq(4) };
         for (control, token) in [
             (Control::Heartbeat, Some("T")),
-            (Control::Resolved { at: TimeMs(5) }, Some("T")),
+            (Control::Resolved { shard: None, at: TimeMs(5) }, Some("T")),
+            (Control::Resolved { shard: Some(ShardId(3)), at: TimeMs(6) }, None),
             (skip, None),
+            (Control::TrimmingSoon { shard: ShardId(1), oldest: Seq(2) }, Some("T")),
             (Control::Gone, None),
         ] {
             encoder.control(&mut out, control, token);
         }
         let expected = "{\"control\":\"heartbeat\",\"token\":\"T\"}\n\
             {\"control\":\"resolved\",\"at\":5,\"token\":\"T\"}\n\
+            {\"control\":\"resolved\",\"shard\":3,\"at\":6}\n\
             {\"control\":\"skip\",\"shard\":1,\"first\":\"2\",\"last\":\"4\"}\n\
+            {\"control\":\"trimming-soon\",\"shard\":1,\"oldest\":\"2\",\"token\":\"T\"}\n\
             {\"control\":\"gone\"}\n";
         assert_eq!(String::from_utf8(out).expect("JSON"), expected);
     }

@@ -14,6 +14,7 @@ pub(crate) struct Standing {
     /// Changes told of no longer, because nothing of them was wanted: first and last.
     skipped: BTreeMap<ShardId, (Seq, Seq)>,
     resolved: BTreeMap<ShardId, TimeMs>,
+    newly_resolved: BTreeMap<ShardId, TimeMs>,
     /// Shards whose state is still being told.
     in_state: BTreeSet<ShardId>,
 }
@@ -21,13 +22,12 @@ pub(crate) struct Standing {
 impl Standing {
     /// At these positions of the cluster of `map`.
     pub(crate) fn new(map: &Map, shards: BTreeMap<ShardId, Position>) -> Standing {
-        let is_state =
-            |(id, at): (&ShardId, &Position)| matches!(at, Position::State { .. }).then_some(*id);
+        let is_state = |(id, at): (&ShardId, &Position)| at.cursor().is_some().then_some(*id);
         let in_state = shards.iter().filter_map(is_state).collect();
         let (cluster, incarnation, epoch) = (map.cluster, map.incarnation, map.epoch);
         let token = Token { cluster, incarnation, epoch, shards };
-        let (skipped, resolved) = (BTreeMap::new(), BTreeMap::new());
-        Standing { token, skipped, resolved, in_state }
+        let (skipped, resolved, newly_resolved) = Default::default();
+        Standing { token, skipped, resolved, newly_resolved, in_state }
     }
 
     /// The token of this moment.
@@ -49,8 +49,22 @@ impl Standing {
     pub(crate) fn is_beginning(&self) -> bool {
         self.token.shards.values().all(|position| match position {
             Position::State { cursor, .. } => cursor.is_empty(),
-            Position::Follow { .. } => false,
+            Position::Follow { .. } | Position::CatchUp { .. } => false,
         })
+    }
+
+    /// Whether rows of the shard are told to catch up.
+    pub(crate) fn is_catching_up(&self, shard: ShardId) -> bool {
+        matches!(self.token.shards.get(&shard), Some(Position::CatchUp { .. }))
+    }
+
+    /// The changes that are not told one by one, but by what they have left.
+    pub(crate) fn catch_ups(&self) -> Vec<(ShardId, Seq, Seq)> {
+        let range = |(shard, position): (&ShardId, &Position)| match position {
+            Position::CatchUp { after, seq, .. } => Some((*shard, Seq(after.0 + 1), *seq)),
+            Position::Follow { .. } | Position::State { .. } => None,
+        };
+        self.token.shards.iter().filter_map(range).collect()
     }
 
     /// Moves on behind a message; `true` if that was the end of the last state.
@@ -60,7 +74,9 @@ impl Standing {
         match told {
             Told::StateEnd { .. } => self.in_state.remove(&shard) && self.in_state.is_empty(),
             Told::Resolved { at: Some(at), .. } => {
-                self.resolved.insert(shard, *at);
+                if self.resolved.insert(shard, *at) != Some(*at) {
+                    self.newly_resolved.insert(shard, *at);
+                }
                 false
             }
             _ => false,
@@ -83,6 +99,12 @@ impl Standing {
         std::mem::take(&mut self.skipped)
     }
 
+    /// The moments up to which everything acknowledged is told, of shards of which there is a later
+    /// one than when this was last asked.
+    pub(crate) fn take_newly_resolved(&mut self) -> BTreeMap<ShardId, TimeMs> {
+        std::mem::take(&mut self.newly_resolved)
+    }
+
     /// The moment up to which everything acknowledged is told, in all shards.
     pub(crate) fn resolved(&self) -> Option<TimeMs> {
         let all = self.resolved.len() == self.token.shards.len();
@@ -93,16 +115,13 @@ impl Standing {
 /// Moves one shard's position behind a message.
 pub(crate) fn advance(position: &mut Position, told: &Told<'_>) {
     match told {
-        Told::Row { cursor: behind, .. } => {
-            if let Position::State { cursor, .. } = position {
-                cursor.clear();
-                cursor.extend_from_slice(behind);
-            }
+        Told::Row { cursor, .. } | Told::Erased { cursor, .. } | Told::Passed { cursor } => {
+            position.move_to(cursor);
         }
         Told::StateEnd { seq } | Told::Change { seq, .. } | Told::Skip { last: seq, .. } => {
             *position = Position::Follow { seq: *seq };
         }
-        Told::Resolved { .. } | Told::Gone { .. } | Told::End => {}
+        Told::Resolved { .. } | Told::Gone { .. } | Told::TrimmingSoon { .. } | Told::End => {}
     }
 }
 
@@ -143,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn a_catch_up_is_a_range_of_changes_told_by_rows_and_ends_as_a_state_does() {
+        let mut standing = standing();
+        let cursor = Vec::new();
+        let position = Position::CatchUp { after: Seq(4), seq: Seq(7), cursor };
+        standing.token.shards.insert(ShardId(1), position);
+        assert!(!standing.is_beginning() && standing.is_catching_up(ShardId(1)));
+        assert_eq!(standing.catch_ups(), [(ShardId(1), Seq(5), Seq(7))]);
+        let (zip, seq, revision) = (Zip::Code(*b"98103"), Seq(5), Revision(3));
+        let row = Told::Erased { cursor: b"key", zip, id: "a", revision, seq, moved_to: None };
+        standing.on_told(ShardId(1), &row);
+        assert_eq!(standing.positions()[&ShardId(1)].cursor(), Some(&b"key"[..]));
+        standing.on_told(ShardId(1), &Told::Passed { cursor: b"kez" });
+        assert_eq!(standing.positions()[&ShardId(1)].cursor(), Some(&b"kez"[..]));
+        standing.on_told(ShardId(1), &Told::StateEnd { seq: Seq(7) });
+        assert_eq!(standing.positions()[&ShardId(1)], Position::Follow { seq: Seq(7) });
+        assert!(!standing.is_following(), "the other shard's state is not told");
+    }
+
+    #[test]
     fn the_moment_that_is_resolved_is_the_one_of_the_last_shard() {
         let mut standing = standing();
         let at = |ms| Told::Resolved { seq: Seq(7), at: Some(TimeMs(ms)) };
@@ -151,6 +189,11 @@ mod tests {
         standing.on_told(ShardId(2), &at(5));
         standing.on_told(ShardId(2), &Told::Resolved { seq: Seq(8), at: None });
         assert_eq!(standing.resolved(), Some(TimeMs(5)));
+        let both = [(ShardId(1), TimeMs(9)), (ShardId(2), TimeMs(5))];
+        assert_eq!(standing.take_newly_resolved(), both.into());
+        standing.on_told(ShardId(1), &at(9));
+        standing.on_told(ShardId(2), &at(6));
+        assert_eq!(standing.take_newly_resolved(), [(ShardId(2), TimeMs(6))].into());
     }
 
     #[test]

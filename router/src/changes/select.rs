@@ -48,10 +48,12 @@ impl Selection {
         Selection { matcher: Matcher::new(filter), upserts, deletes }
     }
 
-    /// Decides about a row or a change; everything else is nobody's choice and is told.
-    pub(crate) fn choose(&self, told: &Told<'_>) -> Choice {
+    /// Decides about a row or a change; everything else is nobody's choice and is told. In a
+    /// catch-up it is not known whether a listing passed before: it may have.
+    pub(crate) fn choose(&self, told: &Told<'_>, is_catch_up: bool) -> Choice {
         let (before, after, is_upsert) = match told {
             Told::Row { body, .. } => (None, Some(body.summary), true),
+            Told::Erased { .. } => (None, None, false),
             Told::Change { before, after, kind, .. } => {
                 let is_upsert = matches!(kind, ChangeKind::Created | ChangeKind::Updated);
                 (*before, after.map(|body| body.summary), is_upsert)
@@ -68,6 +70,7 @@ impl Selection {
         let passed = before.is_some_and(|summary| self.matcher.matches(summary));
         let passes = after.is_some_and(|summary| self.matcher.matches(summary));
         match (passed, passes) {
+            (false, false) if is_catch_up => Choice::Tell(Some(Passage::Leave)),
             (false, false) => Choice::Skip,
             (false, true) => Choice::Tell(Some(Passage::Enter)),
             (true, true) => Choice::Tell(Some(Passage::Update)),
@@ -108,7 +111,7 @@ mod tests {
             before: before.as_deref(),
             after: after.as_deref().map(|summary| Body { summary, frame: &[] }),
         };
-        Selection::new(filter, true, true).choose(&told)
+        Selection::new(filter, true, true).choose(&told, false)
     }
 
     #[test]
@@ -132,8 +135,25 @@ mod tests {
         let (seq, revision) = (Seq(1), Revision(1));
         let row = Told::Row { cursor: b"k", zip: ZIP, id: "a", revision, seq, body };
         let of = |upserts, deletes| Selection::new(&Filter::default(), upserts, deletes);
-        assert_eq!(of(true, false).choose(&row), Choice::Tell(None));
-        assert_eq!(of(false, true).choose(&row), Choice::Skip);
-        assert_eq!(of(false, true).choose(&Told::End), Choice::Tell(None));
+        assert_eq!(of(true, false).choose(&row, false), Choice::Tell(None));
+        assert_eq!(of(false, true).choose(&row, false), Choice::Skip);
+        assert_eq!(of(false, true).choose(&Told::End, false), Choice::Tell(None));
+    }
+
+    #[test]
+    fn in_a_catch_up_what_does_not_pass_may_have_passed_before() {
+        let (seq, revision, cursor) = (Seq(1), Revision(1), &b"k"[..]);
+        let summary = summary(5);
+        let body = Body { summary: &summary, frame: &[] };
+        let row = Told::Row { cursor, zip: ZIP, id: "a", revision, seq, body };
+        let erased = Told::Erased { cursor, zip: ZIP, id: "a", revision, seq, moved_to: None };
+        let choose = |max_price: Option<u64>, told: &Told<'_>| {
+            let filter = Filter { max_price, ..Filter::default() };
+            Selection::new(&filter, true, true).choose(told, true)
+        };
+        assert_eq!(choose(Some(9), &row), Choice::Tell(Some(Passage::Enter)));
+        assert_eq!(choose(Some(4), &row), Choice::Tell(Some(Passage::Leave)));
+        assert_eq!(choose(Some(9), &erased), Choice::Tell(Some(Passage::Leave)));
+        assert_eq!(choose(None, &erased), Choice::Tell(None));
     }
 }

@@ -121,7 +121,7 @@ impl Session {
                 with_bodies: query.with_bodies,
             };
             let source = Source::new(app.directory.clone(), wish, position.clone());
-            let is_state = matches!(position, Position::State { .. });
+            let is_state = position.cursor().is_some();
             states += usize::from(is_state);
             match is_state && states > STATES_MAX {
                 true => waiting.push_back(source),
@@ -157,6 +157,9 @@ impl Session {
             false => Control::Heartbeat,
         };
         self.control(begin)?;
+        for (shard, first, last) in self.standing.catch_ups() {
+            self.control(Control::CatchUp { shard, first, last })?;
+        }
         self.flush(&pump).await?;
         let first = Instant::now() + TOKEN_INTERVAL;
         let mut ticks = tokio::time::interval_at(first, TOKEN_INTERVAL);
@@ -215,8 +218,12 @@ impl Session {
 
     async fn on_message(&mut self, shard: ShardId, message: &[u8]) -> Result<(), SessionError> {
         let told: Told<'_> = codec::decode_borrowed(message)?;
-        match (&told, self.selection.choose(&told)) {
-            (Told::Row { .. } | Told::Change { .. }, Choice::Tell(passage)) => {
+        let is_catch_up = self.standing.is_catching_up(shard);
+        match (&told, self.selection.choose(&told, is_catch_up)) {
+            (
+                Told::Row { .. } | Told::Erased { .. } | Told::Change { .. },
+                Choice::Tell(passage),
+            ) => {
                 self.tell_skipped(shard);
                 self.add_dictionary(&told).await?;
                 self.standing.on_told(shard, &told);
@@ -239,6 +246,9 @@ impl Session {
                 self.untold += 1;
             }
             (Told::StateEnd { .. }, _) => self.on_state_end(shard, &told)?,
+            (Told::TrimmingSoon { oldest }, _) => {
+                self.control(Control::TrimmingSoon { shard, oldest: *oldest })?;
+            }
             _ => drop(self.standing.on_told(shard, &told)),
         }
         if self.untold >= EVENTS_PER_TOKEN {
@@ -295,8 +305,14 @@ impl Session {
 
     /// A token, with the moment that it stands for where that is known.
     fn sign(&mut self) -> Result<(), SessionError> {
+        for (shard, at) in self.standing.take_newly_resolved() {
+            let shard = Some(shard);
+            self.encoder.control(&mut self.out, Control::Resolved { shard, at }, None);
+        }
         match self.standing.resolved() {
-            Some(at) if self.standing.is_following() => self.control(Control::Resolved { at }),
+            Some(at) if self.standing.is_following() => {
+                self.control(Control::Resolved { shard: None, at })
+            }
             Some(_) | None => self.control(Control::Heartbeat),
         }
     }

@@ -176,6 +176,7 @@ impl Source {
 
     fn from(&self) -> Seq {
         match &self.position {
+            Position::CatchUp { after, .. } => *after,
             Position::Follow { seq } | Position::State { seq, .. } => *seq,
         }
     }
@@ -217,8 +218,10 @@ impl Source {
             }
         }
         // Only when all say so: one that is away may still have them.
-        match gone.iter().min() {
-            Some(&(earliest, newest)) if gone.len() == nodes.len() => {
+        let earliest = gone.iter().map(|(earliest, _)| *earliest).min();
+        let newest = gone.iter().map(|(_, newest)| *newest).max();
+        match earliest.zip(newest) {
+            Some((earliest, newest)) if gone.len() == nodes.len() => {
                 Err(SourceEnd::Gone { shard, from: self.from(), earliest, newest })
             }
             Some(_) | None => Ok(()),

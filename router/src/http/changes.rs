@@ -89,6 +89,12 @@ async fn respond(
             Err(Ok(SourceEnd::Gone { shard, earliest, .. })) if is_window => {
                 positions.insert(shard, Position::Follow { seq: earliest });
             }
+            Err(Ok(SourceEnd::Gone { shard, from, newest, .. }))
+                if !query.is_history && can_catch_up(&positions, shard) =>
+            {
+                let (after, seq, cursor) = (from, newest, Vec::new());
+                positions.insert(shard, Position::CatchUp { after, seq, cursor });
+            }
             Err(Ok(end)) => return Err(refused(&app, &map, &positions, end, deadline).await),
         }
     };
@@ -105,6 +111,12 @@ async fn respond(
     headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Whether a shard, whose changes behind the reader's position are gone, may tell what they have
+/// left: that has not been tried yet.
+fn can_catch_up(positions: &BTreeMap<ShardId, Position>, shard: ShardId) -> bool {
+    matches!(positions.get(&shard), Some(Position::Follow { .. }))
 }
 
 /// Where to start in each shard that is asked for.

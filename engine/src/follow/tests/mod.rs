@@ -16,8 +16,11 @@ use super::*;
 use crate::log::faults::FaultyFiles;
 use crate::log::{LogConfig, SharedLog, WriterKind};
 use crate::store::{
-    Entry, EntryBody, PhasePosition, PhaseStart, Position, StatePhase, Store, StoreConfig,
+    Entry, EntryBody, PhaseContent, PhasePosition, PhaseRow, PhaseStart, Position, StatePhase,
+    Store, StoreConfig,
 };
+
+mod catch_up;
 
 const SHARD: ShardId = ShardId(3);
 const ALL: SlotRange = SlotRange { first: Slot(0), last: Slot(u16::MAX) };
@@ -85,6 +88,11 @@ impl Fixture {
                 None => Op::Erase { id, zip: *zip, revision, moved_to: None },
             });
         }
+        self.ops(&list);
+    }
+
+    /// Applies operations as one entry.
+    fn ops(&mut self, list: &OpList) {
         let stamp = Stamp {
             clock: TimeMs(self.clock),
             skew_ms: 1000,
@@ -134,14 +142,29 @@ impl Fixture {
     fn phase(&self, left: Option<PhasePosition<'_>>) -> StatePhase {
         match self.store.state_phase(None, left).unwrap() {
             PhaseStart::Ready(phase) => phase,
-            PhaseStart::Behind { .. } | PhaseStart::Foreign => panic!("no phase from {left:?}"),
+            _ => panic!("no phase from {left:?}"),
         }
     }
 
     /// The rows of now.
     fn rows(&self) -> BTreeMap<(Zip, String), Vec<u8>> {
-        let rows = self.phase(None).next_rows(usize::MAX).unwrap();
-        rows.into_iter().map(|row| ((row.zip, row.id), row.frame)).collect()
+        let mut rows = BTreeMap::new();
+        all(&mut self.phase(None)).iter().for_each(|row| put_row(&mut rows, row));
+        rows
+    }
+}
+
+/// What is left of a phase.
+fn all(phase: &mut StatePhase) -> Vec<PhaseRow> {
+    phase.next_rows(usize::MAX).unwrap().unwrap_or_default().rows
+}
+
+/// Makes the listings of a reader right by a row.
+fn put_row(rows: &mut BTreeMap<(Zip, String), Vec<u8>>, row: &PhaseRow) {
+    let key = (row.zip, row.id.clone());
+    match &row.content {
+        PhaseContent::Listing { frame, .. } => drop(rows.insert(key, frame.clone())),
+        PhaseContent::Gone { .. } => drop(rows.remove(&key)),
     }
 }
 
@@ -260,17 +283,18 @@ fn an_entry_that_is_not_the_one_of_its_effects_is_an_error() {
 fn a_cursor_that_is_no_row_of_the_selection_is_foreign_and_a_later_seq_means_behind() {
     let mut f = Fixture::new();
     f.entry(&[put("a", "1"), ("b".to_string(), ZIPS[1], Some("2".to_string()))]);
-    let rows = f.phase(None).next_rows(usize::MAX).unwrap();
+    let rows = all(&mut f.phase(None));
     let key_in = |zip| rows.iter().find(|row| row.zip == zip).unwrap().key.clone();
     let start = |zip, seq, cursor: &[u8]| match f
         .store
-        .state_phase(zip, Some(PhasePosition { seq: Seq(seq), cursor }))
+        .state_phase(zip, Some(PhasePosition { after: None, seq: Seq(seq), cursor }))
         .unwrap()
     {
         PhaseStart::Ready(_) => "ready",
         PhaseStart::Behind { newest: Seq(2) } => "behind",
         PhaseStart::Behind { .. } => "behind something else",
         PhaseStart::Foreign => "foreign",
+        PhaseStart::Forgotten => "forgotten",
     };
     assert_eq!(start(None, 2, &key_in(ZIPS[1])), "ready");
     assert_eq!(start(Some(ZIPS[0]), 2, &key_in(ZIPS[0])), "ready");
@@ -295,17 +319,20 @@ impl Reader {
     fn read_state(&mut self, f: &mut Fixture, rng: &mut StdRng) -> Seq {
         let (mut seq, mut cursor) = (None, Vec::new());
         loop {
-            let left = seq.map(|seq| PhasePosition { seq, cursor: &cursor });
+            let left = seq.map(|seq| PhasePosition { after: None, seq, cursor: &cursor });
             let mut phase = f.phase(left);
             assert_eq!(*seq.get_or_insert(phase.seq()), phase.seq());
             for _ in 0..rng.random_range(1..4) {
                 f.random_entry(rng);
-                let rows = phase.next_rows(rng.random_range(1..200)).unwrap();
-                let Some(last) = rows.last() else { return phase.seq() };
-                cursor = last.key.clone();
-                for row in rows {
+                let Some(found) = phase.next_rows(rng.random_range(1..200)).unwrap() else {
+                    return phase.seq();
+                };
+                for row in found.rows {
                     assert!(self.seqs.insert(row.seq.0), "change {} told twice", row.seq);
-                    self.rows.insert((row.zip, row.id), row.frame);
+                    put_row(&mut self.rows, &row);
+                }
+                if !found.passed.is_empty() {
+                    cursor = found.passed;
                 }
             }
         }

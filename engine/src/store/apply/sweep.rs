@@ -86,6 +86,8 @@ impl Applying<'_> {
                     return Ok(false);
                 }
                 self.overlay.delete(&Key::Row(zip, id));
+                // Whoever has not read this change by now cannot be told of it any more.
+                self.state.markers_behind = self.state.markers_behind.max(known.seq);
             }
             Due::Dead { id, .. } => {
                 let Some(record) = self.register(id)? else { return Ok(false) };

@@ -6,7 +6,11 @@ use platbook_protocol::{ReplicaId, Revision, Seq, TimeMs};
 use crate::store::Position;
 use crate::store::layout::{LayoutError, Reader, Writer};
 
+/// Of membership and owner.
 const VERSION: u8 = 1;
+/// Of the state; the one before lacks the last collected marker.
+const STATE_VERSION: u8 = 2;
+const STATE_VERSION_1: u8 = 1;
 
 /// The replicated numbers of a shard, written with every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,13 +31,16 @@ pub(in crate::store) struct State {
     pub(in crate::store) quarantine_bytes: u64,
     /// Newest dictionary; 0 before the first.
     pub(in crate::store) dictionary: u32,
+    /// Greatest change whose marker was collected: of every later one that left nothing but a
+    /// marker the marker is still there.
+    pub(in crate::store) markers_behind: Seq,
 }
 
 impl State {
     /// `[version][position][seq][horizon][floor][register horizon][quarantine count, bytes]
-    /// [dictionary u32]`, all numbers u64 LE but the last.
+    /// [dictionary u32][markers behind]`, all other numbers u64 LE.
     pub(in crate::store) fn encode(&self) -> Vec<u8> {
-        write_position(Writer::versioned(VERSION), self.position)
+        write_position(Writer::versioned(STATE_VERSION), self.position)
             .u64(self.seq.0)
             .u64(self.horizon.0)
             .u64(self.floor.0)
@@ -41,12 +48,15 @@ impl State {
             .u64(self.quarantine_count)
             .u64(self.quarantine_bytes)
             .u32(self.dictionary)
+            .u64(self.markers_behind.0)
             .done()
     }
 
     pub(in crate::store) fn decode(bytes: &[u8]) -> Result<State, LayoutError> {
-        let mut reader = Reader::versioned(bytes, VERSION)?;
-        let state = State {
+        let is_old = bytes.first() == Some(&STATE_VERSION_1);
+        let known = if is_old { STATE_VERSION_1 } else { STATE_VERSION };
+        let mut reader = Reader::versioned(bytes, known)?;
+        let mut state = State {
             position: read_position(&mut reader)?,
             seq: Seq(reader.u64()?),
             horizon: Revision(reader.u64()?),
@@ -55,7 +65,10 @@ impl State {
             quarantine_count: reader.u64()?,
             quarantine_bytes: reader.u64()?,
             dictionary: reader.u32()?,
+            markers_behind: Seq(0),
         };
+        // What was collected by then is not known: all of it may have been.
+        state.markers_behind = if is_old { state.seq } else { Seq(reader.u64()?) };
         reader.end()?;
         Ok(state)
     }
@@ -126,19 +139,24 @@ mod tests {
             quarantine_count: 7,
             quarantine_bytes: 8,
             dictionary: 9,
+            markers_behind: Seq(10),
         };
-        let mut golden = vec![1, 1];
+        let mut golden = vec![2, 1];
         for number in 1..=8u64 {
             golden.extend_from_slice(&number.to_le_bytes());
         }
         golden.extend_from_slice(&[9, 0, 0, 0]);
+        let mut old = golden.clone();
+        old[0] = 1;
+        assert_eq!(State::decode(&old), Ok(State { markers_behind: Seq(3), ..state }));
+        golden.extend_from_slice(&[10, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(state.encode(), golden);
         assert_eq!(State::decode(&golden), Ok(state));
         assert_eq!(State::decode(&State::default().encode()), Ok(State::default()));
         golden.push(0);
         assert_eq!(State::decode(&golden), Err(LayoutError::Trailing { bytes: 1 }));
-        golden[0] = 2;
-        assert_eq!(State::decode(&golden), Err(LayoutError::Version { found: 2, known: 1 }));
+        golden[0] = 3;
+        assert_eq!(State::decode(&golden), Err(LayoutError::Version { found: 3, known: 2 }));
     }
 
     #[test]

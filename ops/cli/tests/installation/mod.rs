@@ -13,6 +13,11 @@ pub(crate) const ZIPS: [&str; 3] = ["98103", "98004", "98178"];
 
 /// Three nodes and what belongs to them.
 pub(crate) async fn cluster(dir: &Path) -> Cluster {
+    cluster_with(dir, &[]).await
+}
+
+/// The same, with these flags for every node.
+pub(crate) async fn cluster_with(dir: &Path, node_flags: &[&str]) -> Cluster {
     let layout = Layout {
         binary: PathBuf::from(BINARY),
         dir: dir.to_owned(),
@@ -22,7 +27,7 @@ pub(crate) async fn cluster(dir: &Path) -> Cluster {
         router: None,
         links: None,
     };
-    Cluster::start(&layout).await.expect("an installation starts")
+    Cluster::start_with(&layout, node_flags).await.expect("an installation starts")
 }
 
 /// One listing at a price.
