@@ -1,4 +1,5 @@
-//! A body as lines, while it arrives: cut by cut, with flat memory.
+//! A body as lines, or as records behind their lengths, while it arrives: cut by cut, with flat
+//! memory.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use platbook_protocol::records;
+
 use crate::config::LINE_BYTES_MAX;
 use crate::error::{Error, Source, source};
 
@@ -18,15 +21,25 @@ pub(crate) struct Lines {
     buffer: BytesMut,
     /// Bytes of the buffer that are known to hold no line end.
     searched: usize,
+    /// Records instead of lines.
+    is_binary: bool,
 }
 
 impl Lines {
+    /// Cuts bytes into records instead, wherever the network cut them.
+    pub(crate) fn records() -> Lines {
+        Lines { is_binary: true, ..Lines::default() }
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole line, without its end; an error where there cannot be one.
     pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Source> {
+        if self.is_binary {
+            return self.next_record();
+        }
         if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
             let line = self.buffer.split_to(self.searched + at + 1).freeze();
             self.searched = 0;
@@ -37,6 +50,15 @@ impl Lines {
             true => Err(source(format!("a line is longer than {LINE_BYTES_MAX} bytes"))),
             false => Ok(None),
         }
+    }
+
+    fn next_record(&mut self) -> Result<Option<Bytes>, Source> {
+        let Some(bytes) = records::length(&self.buffer).map_err(source)? else { return Ok(None) };
+        let whole = records::LENGTH_BYTES + bytes;
+        if self.buffer.len() < whole {
+            return Ok(None);
+        }
+        Ok(Some(self.buffer.split_to(whole).freeze().slice(records::LENGTH_BYTES..)))
     }
 
     /// An error if the text ended inside a line.
@@ -61,8 +83,13 @@ pub(crate) struct LineBody {
 
 impl LineBody {
     pub(crate) fn new(body: Incoming, idle_max: Duration) -> LineBody {
+        LineBody::cut(body, Lines::default(), idle_max)
+    }
+
+    /// The same, cut as `lines` says.
+    pub(crate) fn cut(body: Incoming, lines: Lines, idle_max: Duration) -> LineBody {
         let silence = Box::pin(sleep(idle_max));
-        LineBody { body, lines: Lines::default(), idle_max, silence, is_over: false }
+        LineBody { body, lines, idle_max, silence, is_over: false }
     }
 
     /// The next line; nothing more after an end or an error.
@@ -118,6 +145,26 @@ mod tests {
             assert_eq!(found, ["one", "", "three", "four"], "cut at {cut}");
             assert!(lines.end().is_ok());
         }
+    }
+
+    #[test]
+    fn records_are_whole_wherever_the_network_cuts() {
+        let bytes = b"\x03\0\0\0one\x05\0\0\0t\nree";
+        for cut in 0..=bytes.len() {
+            let mut lines = Lines::records();
+            let mut found = Vec::new();
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                lines.push(part);
+                while let Some(record) = lines.next().expect("short records") {
+                    found.push(record);
+                }
+            }
+            assert_eq!(found, ["one", "t\nree"], "cut at {cut}");
+            assert!(lines.end().is_ok());
+        }
+        let mut lines = Lines::records();
+        lines.push(&[0xff; 4]);
+        assert!(lines.next().is_err(), "no record is that long");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use platbook_protocol::frame::{Decompressor, FrameHead};
 use platbook_protocol::listing::{Parsed, Parser, Summary, minify};
 use platbook_protocol::map::Map;
 use platbook_protocol::op::{OpIter, OpOutcome};
+use platbook_protocol::records::{self, Record};
 use platbook_protocol::rpc;
 use platbook_protocol::token::Token;
 
@@ -15,13 +16,14 @@ use platbook_protocol::token::Token;
 pub(crate) type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub(crate) const TARGETS: [(&str, Target); 9] = [
+pub(crate) const TARGETS: [(&str, Target); 10] = [
     ("log", platbook_engine::log::fuzz::recovery),
     ("snapshot", platbook_engine::store::fuzz::snapshot),
     ("link", platbook_node::fuzz::link),
     ("raft", platbook_node::fuzz::message),
     ("rpc", rpc),
     ("token", token),
+    ("records", stream),
     ("queue", platbook_ingest::consume::fuzz::body),
     ("listing", listing),
     ("query", platbook_router::fuzz::query),
@@ -81,6 +83,29 @@ fn token(input: &[u8]) {
     if let Ok(token) = Token::decode(&text) {
         let again = token.encode().expect("a token that was read fits");
         assert_eq!(Token::decode(&again).as_ref(), Ok(&token), "another token after a round");
+    }
+}
+
+/// The binary stream of changes, as a client reads it: record after record, as far as they are
+/// whole.
+fn stream(input: &[u8]) {
+    let mut rest = input;
+    while let Ok(Some(bytes)) = records::length(rest) {
+        let Some(record) = rest[records::LENGTH_BYTES..].get(..bytes) else { return };
+        let read = Record::read(record);
+        if let Ok(Some(read)) = read {
+            let mut again = Vec::new();
+            read.push(&mut again);
+            assert_eq!(&again[records::LENGTH_BYTES..], record, "other bytes after a round");
+        }
+        if let Ok(Some(Record::Change(change))) = read {
+            if let Some(Ok(summary)) = change.before.map(Summary::decode) {
+                assert!(!summary.encode().is_empty(), "a summary without bytes is none");
+            }
+            let decompressor = Decompressor::try_new();
+            drop(decompressor.expect("zstd starts").decompress(change.frame));
+        }
+        rest = &rest[records::LENGTH_BYTES + bytes..];
     }
 }
 

@@ -7,7 +7,7 @@
 //! 4. [`coordination`]: carrying one message through; [`read_by_id`]: reading one listing.
 //! 5. [`map`]: which shard lives where.
 //! 6. [`listing`]: from raw JSON to what the store moves; [`frame`]: compressed bodies.
-//! 7. [`token`]: where a reader of changes stands.
+//! 7. [`token`]: where a reader of changes stands; [`records`]: its stream in binary.
 //! 8. [`rpc`]: what routers and nodes say to each other; [`problem`]: every stable problem code.
 //! 9. [`oracle`]: the register's rule once more, naively, for tests to compare with.
 
@@ -24,6 +24,7 @@ pub mod oracle;
 pub mod planted;
 pub mod problem;
 pub mod read_by_id;
+pub mod records;
 pub mod register;
 pub mod row;
 pub mod rpc;

@@ -12,6 +12,9 @@ use crate::error::ArgumentError;
 use crate::token::Token;
 use crate::transport::{Call, escape};
 
+const LINES: &str = "application/x-ndjson";
+const BINARY_OR_LINES: &str = "application/vnd.platbook.changes, application/x-ndjson;q=0.5";
+
 /// Where a reader of changes begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,7 +138,12 @@ impl ChangesBuilder {
             add("body", "false");
         }
         let path = format!("/v1/changes{query}");
-        let call = Call::get(path, HeaderValue::from_static("application/x-ndjson"));
+        // Listings come as they are stored, where nothing has to be taken out of them.
+        let accept = match self.fields.is_empty() {
+            true => BINARY_OR_LINES,
+            false => LINES,
+        };
+        let call = Call::get(path, HeaderValue::from_static(accept));
         let proof = match self.filter.takes_whole_zips() {
             true => Proof::Chained,
             false => Proof::Numbered,

@@ -3,8 +3,9 @@
 //!
 //! Reading order: [`ChangesBuilder`], which changes and from where; [`Changes`], the stream;
 //! [`Event`] and [`Change`], what it gives; `follower`, the proof that nothing is missing, pure;
-//! `wire`, the lines; [`Mirror`], a copy that keeps itself right.
+//! `wire`, the lines, `binary`, the records; [`Mirror`], a copy that keeps itself right.
 
+mod binary;
 mod builder;
 mod event;
 mod filter;

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
+use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
+use platbook_protocol::records::MEDIA_TYPE;
 use tokio::time::Instant;
 
+use super::binary::Records;
 use super::builder::Start;
 use super::event::Event;
 use super::follower::{Follower, Proof};
 use super::wire::{self, Control, Line};
 use crate::config::{BACKOFF_MIN, CHANGES_GAPS_MAX, CHANGES_IDLE, CHANGES_PATIENCE};
 use crate::error::{AttemptError, Error, Source, source};
-use crate::lines::LineBody;
+use crate::lines::{LineBody, Lines};
 use crate::token::Token;
 use crate::transport::{Call, Failure, Retry, Stopped, Transport, escape};
 
@@ -58,9 +61,35 @@ enum Link {
     /// To be opened, behind a pause where something has failed.
     Closed(Option<Failure>),
     Opening(Opening),
-    Open(LineBody),
+    Open(Body),
     /// It has ended with an error.
     Over,
+}
+
+/// What a connection brings.
+struct Body {
+    lines: LineBody,
+    /// Where it brings records instead of lines.
+    records: Option<Records>,
+}
+
+impl Body {
+    fn try_new(response: Response<Incoming>) -> Result<Body, Source> {
+        let media_type = response.headers().get(CONTENT_TYPE);
+        let is_binary = media_type.is_some_and(|found| found == MEDIA_TYPE);
+        let (cut, records) = match is_binary {
+            true => (Lines::records(), Some(Records::try_new()?)),
+            false => (Lines::default(), None),
+        };
+        Ok(Body { lines: LineBody::cut(response.into_body(), cut, CHANGES_IDLE), records })
+    }
+
+    fn read(&mut self, line: &[u8]) -> Result<Option<Line>, Source> {
+        match &mut self.records {
+            Some(records) => records.read(line),
+            None => wire::read(line),
+        }
+    }
 }
 
 impl Changes {
@@ -114,17 +143,17 @@ impl Changes {
 
     /// Reads what the connection brings, up to the next event.
     fn poll_open(
-        lines: &mut LineBody,
+        body: &mut Body,
         follower: &mut Follower,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Event, Ended>> {
         loop {
-            let line = match ready!(lines.poll_line(cx)) {
+            let line = match ready!(body.lines.poll_line(cx)) {
                 Some(Ok(line)) => line,
                 Some(Err(error)) => return Poll::Ready(Err(Ended::Broken(source(error)))),
                 None => return Poll::Ready(Err(Ended::Broken(source("the router ended it")))),
             };
-            let Some(line) = wire::read(&line).map_err(Ended::Unreadable)? else { continue };
+            let Some(line) = body.read(&line).map_err(Ended::Unreadable)? else { continue };
             let is_end = matches!(line, Line::Control(Control::End { .. }));
             if let Some(event) = follower.on_line(line).map_err(|gap| Ended::Gap(source(gap)))? {
                 return Poll::Ready(Ok(event));
@@ -199,18 +228,20 @@ impl Stream for Changes {
                     continue;
                 }
                 Link::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(response) => {
-                        let lines = LineBody::new(response.into_body(), CHANGES_IDLE);
-                        this.link = Link::Open(lines);
-                        continue;
-                    }
+                    Ok(response) => match Body::try_new(response) {
+                        Ok(body) => {
+                            this.link = Link::Open(body);
+                            continue;
+                        }
+                        Err(source) => Some(Error::BadAnswer { source }),
+                    },
                     Err(stopped) => match this.on_stopped(stopped) {
                         Ok(event) => return Poll::Ready(Some(Ok(event))),
                         Err(error) => Some(error),
                     },
                 },
-                Link::Open(lines) => {
-                    match ready!(Changes::poll_open(lines, &mut this.follower, cx)) {
+                Link::Open(body) => {
+                    match ready!(Changes::poll_open(body, &mut this.follower, cx)) {
                         Ok(event) => {
                             (this.gaps, this.fruitless) = (0, 0);
                             return Poll::Ready(Some(Ok(event)));

@@ -1,4 +1,5 @@
-//! Events and control lines as bytes: one JSON object each, as a line or as a server-sent event.
+//! Events and control lines as bytes: one JSON object each, as a line or as a server-sent event; or
+//! records of the binary stream.
 
 use std::sync::Arc;
 
@@ -6,9 +7,11 @@ use platbook_protocol::follow::{ChangeKind, Told};
 use platbook_protocol::frame::{Decompressor, Dictionary, FrameError, FrameHead};
 use platbook_protocol::listing::Summary;
 use platbook_protocol::op::Body;
+use platbook_protocol::records::{self, Record};
 use platbook_protocol::{Seq, ShardId, TimeMs};
 use serde::Serialize;
 
+use super::binary;
 use super::select::Passage;
 use crate::read::fields::Fields;
 
@@ -19,6 +22,8 @@ pub(crate) enum Format {
     Ndjson,
     /// `text/event-stream`: the id of an event is the token behind it.
     Sse,
+    /// Records whose listings are still compressed, and the dictionaries that they need.
+    Binary,
 }
 
 impl Format {
@@ -27,6 +32,7 @@ impl Format {
         match self {
             Format::Ndjson => "application/x-ndjson",
             Format::Sse => "text/event-stream",
+            Format::Binary => records::MEDIA_TYPE,
         }
     }
 }
@@ -118,13 +124,23 @@ pub(crate) struct Encoder {
     fields: Option<Fields>,
     listing: Vec<u8>,
     projected: Vec<u8>,
+    json: Vec<u8>,
 }
 
 impl Encoder {
     /// Starts; only these members of listings if `fields` says so.
     pub(crate) fn try_new(format: Format, fields: Option<Fields>) -> Result<Encoder, FrameError> {
         let decompressor = Decompressor::try_new()?;
-        Ok(Encoder { format, decompressor, fields, listing: Vec::new(), projected: Vec::new() })
+        let (listing, projected, json) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Encoder { format, decompressor, fields, listing, projected, json })
+    }
+
+    /// Appends what stands before everything else.
+    pub(crate) fn start(&self, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Binary => Record::Head.push(out),
+            Format::Ndjson | Format::Sse => {}
+        }
     }
 
     /// The dictionary that must be [added](Encoder::add) before this message is written.
@@ -134,8 +150,11 @@ impl Encoder {
         (!self.decompressor.knows(head.dictionary)).then_some(head.dictionary)
     }
 
-    /// Adds a dictionary.
-    pub(crate) fn add(&mut self, dictionary: Arc<Dictionary>) {
+    /// Adds a dictionary: to read frames, or for the reader to do so.
+    pub(crate) fn add(&mut self, out: &mut Vec<u8>, dictionary: Arc<Dictionary>) {
+        if self.format == Format::Binary {
+            Record::Dictionary { id: dictionary.id(), bytes: dictionary.bytes() }.push(out);
+        }
         self.decompressor.add(dictionary);
     }
 
@@ -148,6 +167,10 @@ impl Encoder {
         passage: Option<Passage>,
         token: Option<&str>,
     ) -> Result<(), FrameError> {
+        if self.format == Format::Binary {
+            binary::with_record(shard, told, passage, |change| Record::Change(*change).push(out));
+            return Ok(());
+        }
         let Some(head) = head_of(shard, told, passage) else { return Ok(()) };
         let listing = body_of(told).map(|body| body.frame).filter(|frame| !frame.is_empty());
         if let Some(frame) = listing {
@@ -167,7 +190,12 @@ impl Encoder {
     }
 
     /// Appends a control line; with the reader's token, where it says where the reader stands.
-    pub(crate) fn control(&self, out: &mut Vec<u8>, control: Control, token: Option<&str>) {
+    pub(crate) fn control(&mut self, out: &mut Vec<u8>, control: Control, token: Option<&str>) {
+        if self.format == Format::Binary {
+            self.json.clear();
+            control.write(token, &mut self.json);
+            return Record::Control(&self.json).push(out);
+        }
         self.begin(out, control.name(), token);
         control.write(token, out);
         self.end(out);
@@ -188,7 +216,7 @@ impl Encoder {
     }
 
     fn begin(&self, out: &mut Vec<u8>, name: &str, token: Option<&str>) {
-        if self.format == Format::Ndjson {
+        if self.format != Format::Sse {
             return;
         }
         if let Some(token) = token {
@@ -203,7 +231,7 @@ impl Encoder {
 
     fn end(&self, out: &mut Vec<u8>) {
         // Listings are minified: no line breaks inside.
-        out.extend_from_slice(if self.format == Format::Ndjson { b"\n" } else { b"\n\n" });
+        out.extend_from_slice(if self.format == Format::Sse { b"\n\n" } else { b"\n" });
     }
 }
 
@@ -424,7 +452,7 @@ mod tests {
 
     #[test]
     fn control_lines_say_where_the_reader_stands() {
-        let encoder = Encoder::try_new(Format::Ndjson, None).expect("starts");
+        let mut encoder = Encoder::try_new(Format::Ndjson, None).expect("starts");
         let mut out = Vec::new();
         let skip = Control::Skip { shard: ShardId(1), first: Seq(2), last: Seq(4) };
         for (control, token) in [

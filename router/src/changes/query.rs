@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 use platbook_protocol::follow::FOLLOW_ZIPS_MAX;
 use platbook_protocol::problem::Code;
+use platbook_protocol::records;
 use platbook_protocol::rpc::Filter;
 use platbook_protocol::{ShardId, Zip};
 
@@ -112,6 +113,10 @@ impl ChangesQuery {
             let detail = format!("min_price {min} is above max_price {max}: nothing is both");
             return Err(ApiError::new(Code::ImpossibleFilter, detail));
         }
+        if query.format == Format::Binary && query.fields.is_some() {
+            let detail = "fields: listings are not opened where they are told in binary";
+            return Err(bad(detail.into()));
+        }
         query.zips.sort_unstable();
         query.zips.dedup();
         query.shards.sort_unstable();
@@ -193,13 +198,17 @@ fn format(accept: Option<&str>) -> Result<Format, ApiError> {
     let names = accept.split(',').filter_map(|part| part.split(';').next());
     let formats = names.filter_map(|name| match name.trim().to_ascii_lowercase().as_str() {
         "text/event-stream" => Some(Format::Sse),
+        records::MEDIA_TYPE => Some(Format::Binary),
         "application/x-ndjson" | "application/ndjson" | "application/*" | "*/*" => {
             Some(Format::Ndjson)
         }
         _ => None,
     });
     formats.into_iter().next().ok_or_else(|| {
-        let detail = "application/x-ndjson and text/event-stream are offered";
+        let detail = format!(
+            "application/x-ndjson, text/event-stream and {} are offered",
+            records::MEDIA_TYPE
+        );
         ApiError::new(Code::NotAcceptable, detail)
     })
 }
@@ -268,6 +277,7 @@ mod tests {
             (Some("*/*"), Format::Ndjson),
             (Some("text/event-stream"), Format::Sse),
             (Some("text/html, text/event-stream;q=0.5"), Format::Sse),
+            (Some("application/vnd.platbook.changes, application/x-ndjson"), Format::Binary),
         ] {
             assert_eq!(format(accept).expect("offered"), expected, "{accept:?}");
         }

@@ -156,6 +156,7 @@ impl Session {
             true => Control::ResyncBegin,
             false => Control::Heartbeat,
         };
+        self.encoder.start(&mut self.out);
         self.control(begin)?;
         for (shard, first, last) in self.standing.catch_ups() {
             self.control(Control::CatchUp { shard, first, last })?;
@@ -229,7 +230,7 @@ impl Session {
                 self.standing.on_told(shard, &told);
                 let token = match self.query.format {
                     Format::Sse => Some(self.standing.token()?),
-                    Format::Ndjson => None,
+                    Format::Ndjson | Format::Binary => None,
                 };
                 let token = token.as_deref();
                 self.encoder.event(&mut self.out, shard, &told, passage, token)?;
@@ -272,7 +273,7 @@ impl Session {
         if let Some(id) = self.encoder.missing(told) {
             let deadline = Instant::now() + DICTIONARY_TIMEOUT;
             if let Some(dictionary) = self.app.dictionaries.get(id, deadline).await? {
-                self.encoder.add(dictionary);
+                self.encoder.add(&mut self.out, dictionary);
             }
         }
         Ok(())
