@@ -26,10 +26,12 @@ SIM := cd chaos-tests/sim && cargo build --locked --quiet && "$(CARGO_TARGET_DIR
 # How long `make fuzz` tries each target, in seconds, and which ones (all).
 FUZZ_SECONDS ?= 300
 TARGETS ?=
+# QUICK=1 lets `make bench` do one short round, and leave the documentation as it is.
+QUICK ?=
 # cargo-nextest runs every test in its own process and shows the slow ones; cargo test does as well.
 RUN_TESTS := $(if $(shell command -v cargo-nextest),cargo nextest run,cargo test)
 
-.PHONY: help setup build test check fix demo chaos sim replay bench fuzz bite
+.PHONY: help setup build test check fix demo chaos sim replay bench smoke fuzz bite
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -84,11 +86,18 @@ replay: setup ## one seed of `make sim` again (SEED=1), with logs and with all e
 	@TRACE="$$(realpath "$${TRACE:-sim.trace}")"; export RUST_LOG="$${RUST_LOG:-info,openraft=warn}"; \
 	    $(SIM) run --seed $(SEED) --trace "$$TRACE"
 
-bench: setup ## writes beside etcd in turns, and 64 readers of one large ZIP, optimised (ARGS=...)
+bench: setup ## beside etcd, NATS and PostgreSQL, optimised; writes docs/benchmarks (QUICK=1, ARGS=...)
 	@cargo build --locked --release --workspace --bin platbook
 	@platbook="$(CARGO_TARGET_DIR)/release/platbook"; \
-	    "$$platbook" bench ingest --etcd "$$(ops/setup/etcd.sh)" -o table $(ARGS); \
-	    "$$platbook" bench readers --check -o table
+	    etcd=$$(ops/setup/etcd.sh); nats=$$(ops/setup/nats.sh); postgres=$$(ops/setup/postgresql.sh); \
+	    "$$platbook" bench compare --etcd "$$etcd" --nats "$$nats" --postgres "$$postgres" -o table \
+	        $(if $(QUICK),--quick,--docs docs) $(ARGS); \
+	    $(if $(QUICK),:,"$$platbook" bench readers --check -o table)
+
+smoke: setup ## three minutes of bench: fails where a ratio to etcd has fallen by a quarter, optimised
+	@cargo build --locked --release --workspace --bin platbook
+	@"$(CARGO_TARGET_DIR)/release/platbook" bench compare --etcd "$$(ops/setup/etcd.sh)" --quick \
+	    --rounds 3 --without live,restart --against docs/benchmarks/compare.json -o table $(ARGS)
 
 fuzz: setup ## any bytes at every way in, FUZZ_SECONDS=300 each (TARGETS=...); needs a nightly compiler
 	@ops/setup/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)

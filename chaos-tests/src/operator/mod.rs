@@ -14,13 +14,12 @@ mod plan;
 pub mod queue;
 pub mod sales;
 
+pub use calendar::timestamp;
+pub use chance::Chance;
 pub use messages::Messages;
 pub use oracle::Expected;
 pub use queue::Queue;
 pub use sales::Sales;
-
-pub use calendar::timestamp;
-pub use chance::Chance;
 
 /// The operator's clock, in milliseconds since 1970.
 #[allow(clippy::disallowed_methods, reason = "the operator stands outside of the cluster")]

@@ -35,3 +35,39 @@ fn a_large_zip_is_read_whole_by_one_and_by_many() {
     assert!(report["first_byte_ms"].as_f64() > Some(0.0), "{report}");
     assert!(report["first_byte_ms"].as_f64() <= report["whole_zip_ms"].as_f64(), "{report}");
 }
+
+#[test]
+fn a_comparison_measures_every_part_and_writes_it_into_the_documentation() {
+    let docs = tempfile::tempdir().expect("a directory");
+    let page = docs.path().join("benchmarks.md");
+    let marks = "# Title\n<!-- bench compare: begin -->\nold\n<!-- bench compare: end -->\nrest\n";
+    std::fs::write(&page, marks).expect("a page");
+    let to = docs.path().display().to_string();
+    let small = ["--quick", "--listings", "500", "--restart-listings", "500", "--shards", "2"];
+    let (_, report) = bench(&[&["compare", "--docs", &to], &small[..]].concat());
+
+    let ways = report["ingest"].as_array().expect("ways of writing");
+    assert_eq!(ways.len(), 2, "{report}");
+    for way in ways {
+        assert_eq!(way["figures"]["listings"]["median"], 500.0, "{way}");
+        assert!(way["figures"]["server_cpu_us_per_listing"]["median"].as_f64() > Some(0.0));
+    }
+    let synced = &ways[1]["synced"];
+    let calls = synced["calls"].as_array().expect("a count for every node");
+    let (calls, puts) =
+        (calls.iter().filter_map(Value::as_u64).sum::<u64>(), synced["puts"].as_u64());
+    assert!(puts > Some(0) && Some(calls) >= puts.map(|puts| 2 * puts), "on two disks: {synced}");
+    let whole = report["reads"].as_array().expect("reads").iter().find(|row| {
+        row["case"] == "uncached" && row["zip_listings"] == 5_000 && row["readers"] == 16
+    });
+    assert!(whole.expect("a case")["figures"]["rows_per_second"]["min"].as_f64() > Some(0.0));
+    assert!(report["live"][0]["figures"]["lag_ms_p99"]["median"].is_f64(), "{report}");
+    assert!(report["restarts"][0]["figures"]["serves_s"]["median"].as_f64() > Some(0.0));
+
+    let text = std::fs::read_to_string(&page).expect("the page");
+    assert!(text.starts_with("# Title\n") && text.ends_with("rest\n") && !text.contains("old"));
+    assert!(text.contains("| Platbook | POST of 500 | 16 |"), "{text}");
+    for file in ["compare.json", "ingest.svg", "zip.svg"] {
+        assert!(docs.path().join("benchmarks").join(file).exists(), "{file}");
+    }
+}

@@ -17,6 +17,8 @@ use super::words::WORDS;
 const SHAPE: &str = include_str!("shape.json");
 /// ZIPs of the whole set; a third of all listings lies in a twenty-fifth of them.
 const ZIPS: u32 = 2_000;
+/// Prices are spread evenly over these thousands.
+const PRICES: std::ops::Range<u64> = 90..2_500;
 /// Terms of features, as enumerations of the RESO Data Dictionary look.
 const TERMS: [&str; 24] = [
     "Ceiling Fan(s)",
@@ -77,7 +79,8 @@ impl Bodies {
         fields.insert("ListingKey".into(), json!(id));
         fields.insert("PostalCode".into(), json!(zip));
         fields.insert("ModificationTimestamp".into(), json!(self.timestamp()));
-        fields.insert("ListPrice".into(), json!(self.random.random_range(90..2_500) * 1_000));
+        let price = self.random.random_range(PRICES) * 1_000;
+        fields.insert("ListPrice".into(), json!(price));
         fields.insert("StandardStatus".into(), json!("Active"));
         // Half of the bytes are for the fields of the record, the rest for text and pictures.
         let mut left = (self.bytes / 2) as isize;
@@ -101,7 +104,8 @@ impl Bodies {
             media.push(picture);
         }
         fields.insert("Media".into(), json!(media));
-        Listing { id, body: Bytes::from(Value::Object(fields).to_string()) }
+        let body = Bytes::from(Value::Object(fields).to_string());
+        Listing { id, zip: zip.to_string(), price, body }
     }
 
     fn value(&mut self, name: &str, shape: &Value) -> Value {
@@ -208,6 +212,11 @@ impl Bodies {
         let url = format!("https://media.example.com/{id}/{}.jpg", self.hex(64));
         json!({"Order": order, "MediaCategory": "Photo", "MediaURL": url})
     }
+}
+
+/// The price that one listing in a hundred reaches.
+pub(super) fn dear() -> u64 {
+    (PRICES.end - (PRICES.end - PRICES.start) / 100) * 1_000
 }
 
 /// Five digits; the same for the same rank.

@@ -28,6 +28,8 @@ pub(super) trait Sink: Clone + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     pub(super) id: String,
+    pub(super) zip: String,
+    pub(super) price: u64,
     pub(super) body: Bytes,
 }
 
@@ -119,7 +121,10 @@ mod tests {
 
     #[tokio::test]
     async fn every_listing_is_sent_once_whatever_the_batch() {
-        let listing = |at: usize| Listing { id: format!("{at:03}"), body: Bytes::new() };
+        let listing = |at: usize| {
+            let (id, zip) = (format!("{at:03}"), "98103".to_string());
+            Listing { id, zip, price: 1, body: Bytes::new() }
+        };
         let listings: Vec<Listing> = (0..101).map(listing).collect();
         for batch in [1, 7, 200] {
             let sink = Kept::default();

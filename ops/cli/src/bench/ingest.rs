@@ -212,7 +212,7 @@ fn per_listing(round: &Round, value: f64) -> f64 {
 }
 
 /// Lowest, middle and highest of the rounds.
-fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
+pub(super) fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.get(values.len() / 2)?;
     Some([*values.first()?, *middle, *values.last()?])
@@ -279,7 +279,7 @@ fn print(report: &Value) -> anyhow::Result<()> {
 }
 
 /// Four digits that count.
-fn shown(value: f64) -> String {
+pub(super) fn shown(value: f64) -> String {
     match value.abs() {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 1.0 => format!("{value:.2}"),

@@ -2,14 +2,22 @@
 //!
 //! Reading order: [`bodies`] (the listings), [`drive`] (a closed loop of clients against a
 //! [`drive::Sink`]), [`usage`] (CPU, memory, disk and syncs of the servers); the systems under test
-//! are [`store`] and [`etcd`]; [`ingest`] compares them, [`readers`] reads one large ZIP.
+//! are [`store`], [`etcd`] (over [`grpc`]), [`nats`] and [`postgres`]; [`reads`] is how reads are
+//! measured, [`pace`] how load is held at a rate; [`bare`] is the ceiling. [`compare`] puts all of
+//! them side by side; [`ingest`] and [`readers`] look at one thing.
 
+mod bare;
 mod bodies;
+mod compare;
 mod drive;
 mod etcd;
 mod grpc;
 mod ingest;
+mod nats;
+mod pace;
+mod postgres;
 mod readers;
+mod reads;
 mod store;
 mod usage;
 mod words;
@@ -24,6 +32,8 @@ pub(crate) struct BenchArgs {
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    /// Platbook beside etcd, NATS and PostgreSQL: the same work, in turns
+    Compare(compare::CompareArgs),
     /// Durable writes: throughput, latency, syncs and CPU for each listing
     Ingest(ingest::IngestArgs),
     /// One large ZIP: time to the first byte, and what many readers at once cost
@@ -33,6 +43,7 @@ enum Action {
 /// `platbook bench`.
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
     match args.action {
+        Action::Compare(args) => compare::run(args).await,
         Action::Ingest(args) => ingest::run(args).await,
         Action::Readers(args) => readers::run(args).await,
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use platbook_chaos_tests::operator::now_ms;
 use platbook_chaos_tests::{Cluster, Layout, Process, Scrape, wait};
-use platbook_client::Client;
+use platbook_client::{Client, Outcome};
 
 use super::drive::{Listing, Sink};
 use super::usage::Servers;
@@ -60,6 +60,16 @@ impl Store {
         &self.sink
     }
 
+    /// Where to write one by one.
+    pub(super) fn puts(&self) -> PutSink {
+        PutSink(self.sink.clone())
+    }
+
+    /// A client of the library.
+    pub(super) fn client(&self) -> &Client {
+        &self.sink.clients[0]
+    }
+
     /// What to watch: nodes and router; queue and ingester have nothing to do.
     pub(super) fn servers(&self, dir: &Path) -> Servers {
         let router = self.cluster.router.pid();
@@ -76,6 +86,31 @@ impl Store {
             sum += Scrape::of(address).await?.sum("platbook_log_syncs_total", "");
         }
         Ok(sum)
+    }
+}
+
+/// Writes each listing by a `PUT` of its own.
+#[derive(Clone)]
+pub(super) struct PutSink(StoreSink);
+
+impl Sink for PutSink {
+    type Request = Vec<(String, Bytes)>;
+
+    fn request(&self, listings: &[Listing]) -> Self::Request {
+        listings.iter().map(|one| (one.id.clone(), one.body.clone())).collect()
+    }
+
+    async fn send(&self, client: usize, request: Self::Request) -> anyhow::Result<()> {
+        let client = &self.0.clients[client % self.0.clients.len()];
+        for (id, body) in request {
+            let written = client.put(id, body).await?;
+            let is_done = matches!(
+                written.outcome,
+                Outcome::Applied | Outcome::Unchanged | Outcome::Duplicate
+            );
+            ensure!(is_done, "a listing is {:?}", written.outcome);
+        }
+        Ok(())
     }
 }
 
