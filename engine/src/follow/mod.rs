@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::log::{GroupLog, LogError, Record};
 use crate::store::{Change, Effects, ShardStore};
 
-/// Most entries whose effects are read in one go: with the most operations each has, about 2 MiB.
+/// Most entries that are looked at in one go.
 const ENTRIES_MAX: usize = 32;
 
 /// A shard's log, as far as readers of changes need it.
@@ -95,9 +95,8 @@ pub enum FollowError {
 pub fn reach(store: &ShardStore, entries: &impl Entries) -> Result<Reach, StoreError> {
     // First, so that the effects hold all that it counts.
     let newest = store.applied().seq;
-    let effects = store.effects(entries.first()..u64::MAX, 1)?;
-    let oldest = effects.first().and_then(|(_, effects)| effects.changes.first());
-    Ok(Reach { oldest: oldest.map_or(Seq(newest.0 + 1), |change| change.seq), newest })
+    let oldest = store.first_change(entries.first())?;
+    Ok(Reach { oldest: oldest.unwrap_or(Seq(newest.0 + 1)), newest })
 }
 
 /// The changes behind `after`, with about `bytes_max` of log entries or one entry more. Blocks on
@@ -131,9 +130,12 @@ fn read_log(
 ) -> Result<Vec<Followed>, FollowError> {
     let mut changes: Vec<Followed> = Vec::new();
     let Some(first) = store.index_of_change(Seq(after.0 + 1))? else { return Ok(changes) };
-    let effects = store.effects(first..u64::MAX, ENTRIES_MAX)?;
-    let Some((last, _)) = effects.last() else { return Ok(changes) };
-    let mut records = entries.read(first..last + 1, bytes_max)?.into_iter();
+    let Some(last) = store.changing_entries(first, ENTRIES_MAX)?.pop() else { return Ok(changes) };
+    let records = entries.read(first..last + 1, bytes_max)?;
+    // Effects only of what is read: in large batches that is a small part of all these entries.
+    let Some(last) = records.last().map(|record| record.index) else { return Ok(changes) };
+    let effects = store.effects(first..last + 1, ENTRIES_MAX)?;
+    let mut records = records.into_iter();
     for (index, effects) in effects {
         let Some(record) = records.find(|record| record.index >= index) else { break };
         if record.index != index {

@@ -35,6 +35,30 @@ impl ShardStore {
         Ok(found)
     }
 
+    /// The first change of the entries from index `first` on, if any has one.
+    pub fn first_change(&self, first: u64) -> Result<Option<Seq>, StoreError> {
+        let range = key::effects_range(self.inner.shard, first, u64::MAX);
+        let cursor = self.inner.db().cursor(&range.lower, &range.upper, Access::Serve)?;
+        Ok(first_seq_here(cursor.entry())?.map(|(_, seq)| seq))
+    }
+
+    /// The indexes of entries from `first` on that changed anything, at most `limit`: what
+    /// [`ShardStore::effects`] would give, without reading it.
+    pub fn changing_entries(&self, first: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
+        let range = key::effects_range(self.inner.shard, first, u64::MAX);
+        let mut cursor = self.inner.db().cursor(&range.lower, &range.upper, Access::Serve)?;
+        let mut found = Vec::new();
+        while let Some((bytes, _)) = cursor.entry()
+            && found.len() < limit
+        {
+            if let Key::Effects(_, index) = key::decode_stored(bytes)? {
+                found.push(index);
+            }
+            cursor.advance()?;
+        }
+        Ok(found)
+    }
+
     /// The log index of the entry that made change `seq`, if its effects are still here.
     pub fn index_of_change(&self, seq: Seq) -> Result<Option<u64>, StoreError> {
         // Read before the cursor is opened, so that the cursor has all that it counts.

@@ -360,15 +360,11 @@ impl Reader {
         }
     }
 
-    /// A moment up to which everything acknowledged is told, if this replica leads.
+    /// A moment up to which everything acknowledged is told, if this replica knows one.
     async fn confirmed(&self) -> Option<TimeMs> {
-        if !self.shard.group().is_leader() {
-            return None;
-        }
-        let now = self.clock.now();
         let soon = Instant::now() + HEARTBEAT;
-        self.shard.barrier(Consistency::Linearizable, soon).await.ok()?;
-        (self.shard.store().applied().seq == self.at).then_some(now)
+        let moment = self.shard.moment(&self.clock, HEARTBEAT, soon).await?;
+        (moment.seq <= self.at).then_some(moment.at)
     }
 }
 

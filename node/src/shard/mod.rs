@@ -1,14 +1,17 @@
 //! One shard as this node serves it: the Raft group, what queues before it, and reads behind it.
 //!
 //! [`proposer`] gathers operations into entries, [`barrier`] shares confirmations of leadership
-//! between readers, [`sweeper`] finishes what callers left half done and lets old markers go.
+//! between readers, [`moment`] what they found, [`sweeper`] finishes what callers left half done
+//! and lets old markers go.
 
 mod barrier;
+mod moment;
 mod proposer;
 mod reach;
 mod shards;
 mod sweeper;
 
+pub(crate) use moment::Moment;
 pub(crate) use reach::Reach;
 pub(crate) use shards::Shards;
 
@@ -48,6 +51,7 @@ pub(crate) struct Shard {
     group: Group,
     proposals: mpsc::Sender<proposer::Proposal>,
     readers: mpsc::Sender<barrier::Waiting>,
+    moment: moment::LastMoment,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -58,7 +62,8 @@ impl Shard {
         let (readers, reading) = mpsc::channel(barrier::QUEUE_MAX);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let shard = Shard { group: group.clone(), proposals, readers, stop, tasks };
+        let moment = moment::LastMoment::default();
+        let shard = Shard { group: group.clone(), proposals, readers, moment, stop, tasks };
         shard.spawn(proposer::run(group.clone(), rules, clock.clone(), proposed));
         shard.spawn(barrier::run(group, reading));
         shard.spawn(sweeper::run(shard.clone(), clock, reach));
@@ -148,6 +153,27 @@ impl Shard {
         };
         let late = |_| self.refusal("leadership was not confirmed within the deadline");
         tokio::time::timeout_at(deadline, confirmed).await.map_err(late)?
+    }
+
+    /// A moment of which all changes are known, no older than `age_max`; `None` where this replica
+    /// does not lead, or cannot make sure within the deadline.
+    pub(crate) async fn moment(
+        &self,
+        clock: &Clock,
+        age_max: Duration,
+        deadline: Instant,
+    ) -> Option<Moment> {
+        if let Some(known) = self.moment.fresh(age_max) {
+            return Some(known);
+        }
+        if !self.group.is_leader() {
+            return None;
+        }
+        let at = clock.now();
+        self.barrier(Consistency::Linearizable, deadline).await.ok()?;
+        let moment = Moment { at, seq: self.store().applied().seq };
+        self.moment.keep(moment);
+        Some(moment)
     }
 
     pub(crate) async fn stop(&self) {
