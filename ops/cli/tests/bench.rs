@@ -71,3 +71,19 @@ fn a_comparison_measures_every_part_and_writes_it_into_the_documentation() {
         assert!(docs.path().join("benchmarks").join(file).exists(), "{file}");
     }
 }
+
+#[test]
+fn followers_of_changes_are_told_everything_late_or_at_once() {
+    let few = ["--listings", "300", "--shards", "2", "--lag-seconds", "1", "--followers", "3"];
+    let short = ["--idle-seconds", "1", "--stall-changes", "200", "--stall-seconds", "1"];
+    let (_, report) = bench(&[&["changes"], &few[..], &short[..]].concat());
+    assert!(report["catch_up_changes"].as_u64() >= Some(300), "{report}");
+    for figure in ["catch_up_binary_per_s", "catch_up_lines_per_s", "catch_up_client_library_per_s"]
+    {
+        assert!(report[figure].as_f64() > Some(0.0), "{figure}: {report}");
+    }
+    assert!(report["catch_up_binary_mib"].as_f64() < report["catch_up_lines_mib"].as_f64());
+    assert!(report["lag_ms_p50"].as_f64() <= report["lag_ms_p99"].as_f64(), "{report}");
+    assert!(report["stall_caught_up_changes"].as_u64() >= Some(200), "{report}");
+    assert_eq!(report["idle_followers"], 3, "{report}");
+}

@@ -4,10 +4,11 @@
 //! [`drive::Sink`]), [`usage`] (CPU, memory, disk and syncs of the servers); the systems under test
 //! are [`store`], [`etcd`] (over [`grpc`]), [`nats`] and [`postgres`]; [`reads`] is how reads are
 //! measured, [`pace`] how load is held at a rate; [`bare`] is the ceiling. [`compare`] puts all of
-//! them side by side; [`ingest`] and [`readers`] look at one thing.
+//! them side by side; [`ingest`], [`readers`] and [`changes`] look at one thing.
 
 mod bare;
 mod bodies;
+mod changes;
 mod compare;
 mod drive;
 mod etcd;
@@ -38,6 +39,8 @@ enum Action {
     Ingest(ingest::IngestArgs),
     /// One large ZIP: time to the first byte, and what many readers at once cost
     Readers(readers::ReadersArgs),
+    /// Followers of changes: lag, catching up, and what those cost who wait or do not read
+    Changes(changes::ChangesArgs),
 }
 
 /// `platbook bench`.
@@ -46,5 +49,6 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
         Action::Compare(args) => compare::run(args).await,
         Action::Ingest(args) => ingest::run(args).await,
         Action::Readers(args) => readers::run(args).await,
+        Action::Changes(args) => changes::run(args).await,
     }
 }
