@@ -14,6 +14,7 @@ mod command;
 mod debug;
 mod demo;
 mod dev;
+mod ending;
 mod export;
 mod listings;
 mod lists;
@@ -31,12 +32,16 @@ mod table;
 mod version;
 
 use std::io::Write;
-use std::process::ExitCode;
 
 /// Bad usage: flags, environment or file. What clap uses, too.
 const EXIT_USAGE: u8 = 2;
 
-fn main() -> ExitCode {
+fn main() {
+    let code = run();
+    ending::end(code)
+}
+
+fn run() -> u8 {
     let invocation = match settings::read(std::env::args_os().collect()) {
         Ok(invocation) => invocation,
         Err(settings::Error::Usage(error)) => error.exit(),
@@ -44,9 +49,9 @@ fn main() -> ExitCode {
     };
     parent::die_with_it();
     match command::run(invocation) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         // The reader of our output has seen enough, for instance `head`.
-        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => 0,
         Err(error) if is_usage(&error) => fail(&error, EXIT_USAGE),
         Err(error) => fail(&error, 1),
     }
@@ -59,8 +64,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
 }
 
 /// One line that says what went wrong and why.
-fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+fn fail(error: &anyhow::Error, code: u8) -> u8 {
     // Where even stderr is gone, the exit code still tells.
     let _ = writeln!(std::io::stderr(), "platbook: {error:#}");
-    ExitCode::from(code)
+    code
 }

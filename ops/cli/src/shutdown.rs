@@ -9,6 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::ending;
+
 /// Longest time between the signal and the end of the process.
 const HARD_STOP_AFTER: Duration = Duration::from_secs(10);
 /// Longest drain: leaves a moment to close what is still open.
@@ -64,7 +66,7 @@ fn hard_stop_later() {
     std::thread::spawn(|| {
         std::thread::sleep(HARD_STOP_AFTER);
         error!(seconds = HARD_STOP_AFTER.as_secs(), "hard stop");
-        std::process::exit(0);
+        ending::end(0);
     });
 }
 
