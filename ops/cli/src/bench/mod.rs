@@ -35,6 +35,8 @@ pub(crate) struct BenchArgs {
 enum Action {
     /// Platbook beside etcd, NATS and PostgreSQL: the same work, in turns
     Compare(compare::CompareArgs),
+    /// Shows what `compare` has measured, also in several runs
+    Report(compare::ReportArgs),
     /// Durable writes: throughput, latency, syncs and CPU for each listing
     Ingest(ingest::IngestArgs),
     /// One large ZIP: time to the first byte, and what many readers at once cost
@@ -47,6 +49,7 @@ enum Action {
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<()> {
     match args.action {
         Action::Compare(args) => compare::run(args).await,
+        Action::Report(args) => compare::show(&args),
         Action::Ingest(args) => ingest::run(args).await,
         Action::Readers(args) => readers::run(args).await,
         Action::Changes(args) => changes::run(args).await,

@@ -104,26 +104,15 @@ enum Follower {
 }
 
 impl Follower {
-    /// From the first change, or from now on.
-    /// `next` is the revision after what etcd holds.
-    async fn start(running: &Running, from_first: bool, next: u64) -> anyhow::Result<Follower> {
+    /// From the first change on.
+    async fn start(running: &Running) -> anyhow::Result<Follower> {
         match running {
             Running::Platbook(store, _) => {
-                let changes = store.client().changes();
-                if from_first {
-                    let changes = changes.from(Start::Beginning).history().follow()?;
-                    return Ok(Follower::Platbook(Box::new(changes)));
-                }
-                let mut changes = changes.from(Start::Now).follow()?;
-                // It connects when it is first read; "now" must be before what is written next.
-                while !matches!(changes.try_next().await?, Some(Event::Resolved { .. })) {}
-                Ok(Follower::Platbook(Box::new(changes)))
+                let changes = store.client().changes().from(Start::Beginning).history();
+                Ok(Follower::Platbook(Box::new(changes.follow()?)))
             }
-            Running::Etcd(etcd) => {
-                // The first revision of an empty etcd is 1; every batch is one more.
-                let revision = if from_first { 1 } else { next };
-                Ok(Follower::Etcd(Box::new(etcd.watch(revision).await?)))
-            }
+            // The revision of an empty etcd.
+            Running::Etcd(etcd) => Ok(Follower::Etcd(Box::new(etcd.watch(1).await?))),
             Running::Nats(_) | Running::Postgres(_) => anyhow::bail!("it is not followed"),
         }
     }
@@ -159,34 +148,34 @@ impl Turn<'_> {
         let mut bodies = Bodies::try_new(self.args.seed, self.args.bytes as usize)?;
         let filled = bodies.many(0, FILLED);
         drive(sink, &filled, BATCH, CLIENTS, LONGEST).await?;
-        let catch_up = self.catch_up(FILLED).await?;
+        let (catch_up, follower) = self.catch_up(FILLED).await?;
         let live = (self.half * self.time.as_secs_f64()) as usize / BATCH * BATCH;
         let first = bodies.many(FILLED, live.max(BATCH));
-        let (lags, rate) = self.lags(sink, &first).await?;
+        let (lags, rate) = self.lags(sink, &first, follower).await?;
         let second = bodies.many(FILLED + first.len(), live.max(BATCH));
         let (writes, reads) = self.mixed(sink, &second, &filled).await?;
         Ok(Live { rate, lags, catch_up, writes, reads })
     }
 
-    async fn catch_up(&self, count: usize) -> anyhow::Result<f64> {
+    /// Changes a second until all are read, and the reader, who goes on from there.
+    async fn catch_up(&self, count: usize) -> anyhow::Result<(f64, Follower)> {
         let began = Instant::now();
-        let mut follower = Follower::start(self.running, true, 0).await?;
+        let mut follower = Follower::start(self.running).await?;
         let mut seen = 0;
         while seen < count {
             seen += follower.next().await?.len();
         }
-        Ok(count as f64 / began.elapsed().as_secs_f64())
+        Ok((count as f64 / began.elapsed().as_secs_f64(), follower))
     }
 
     async fn lags<S: Sink>(
         &self,
         sink: &S,
         listings: &[Listing],
+        follower: Follower,
     ) -> anyhow::Result<(Vec<Duration>, f64)> {
         let acked = Acked::default();
         let count = listings.len();
-        let batches = (FILLED / BATCH) as u64;
-        let follower = Follower::start(self.running, false, batches + 2).await?;
         let reader: JoinHandle<anyhow::Result<_>> = tokio::spawn(read(follower, count));
         let began = Instant::now();
         self.write(sink, listings, Some(acked.clone())).await?;

@@ -19,9 +19,10 @@ mod targets;
 mod ways;
 mod zips;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use super::bare::{self, Bare};
 use super::bodies::{Bodies, compression};
@@ -80,6 +81,19 @@ pub(crate) struct CompareArgs {
     /// Where data and logs go; default: a temporary directory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Which reports to show.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Reports of `bench compare` (JSON); of a part that several have, the last one's counts
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write it into this directory of documentation, as `bench compare` does
+    #[arg(long, value_name = "DIR")]
+    docs: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -184,19 +198,33 @@ pub(crate) async fn run(args: CompareArgs) -> anyhow::Result<()> {
         report.add_version(system.name(), system.version().await?);
     }
     let report = report.finish();
-    if let Some(docs) = &args.docs {
-        page::write(&report, docs, DOCUMENT)?;
-    }
-    match args.output.format() {
-        Format::Table => output::text(&page::markdown(&report))?,
-        Format::Json => output::line(&serde_json::to_string_pretty(&report)?)?,
-        Format::Ndjson => output::line(&report.to_string())?,
-    }
+    tell(&report, args.docs.as_deref(), &args.output)?;
     let Some(path) = &args.against else { return Ok(()) };
-    let before = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let lost = against::lost(&report, &serde_json::from_slice(&before)?)?;
+    let lost = against::lost(&report, &read(path)?)?;
     ensure!(lost.is_empty(), "slower than it was: {}", lost.join("; "));
     Ok(())
+}
+
+/// `platbook bench report`.
+pub(crate) fn show(args: &ReportArgs) -> anyhow::Result<()> {
+    let reports = args.files.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    tell(&report::merged(reports)?, args.docs.as_deref(), &args.output)
+}
+
+fn read(path: &Path) -> anyhow::Result<Value> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
+}
+
+fn tell(report: &Value, docs: Option<&Path>, output: &OutputArgs) -> anyhow::Result<()> {
+    if let Some(docs) = docs {
+        page::write(report, docs, DOCUMENT)?;
+    }
+    match output.format() {
+        Format::Table => output::text(&page::markdown(report)),
+        Format::Json => output::line(&serde_json::to_string_pretty(report)?),
+        Format::Ndjson => output::line(&report.to_string()),
+    }
 }
 
 /// Every system that takes part, Platbook first.

@@ -102,31 +102,37 @@ pub(super) fn markdown(report: &Value) -> String {
 }
 
 fn conditions(report: &Value) -> String {
-    let at = &report["conditions"];
-    let date = text(&at["at"]).get(..16).unwrap_or_default().replace('T', " ");
-    let number = |value: &Value| shown(value.as_f64().unwrap_or_default());
     let versions: Vec<String> = report["versions"]
         .as_object()
         .into_iter()
         .flatten()
         .map(|(system, version)| format!("{system} `{}`", text(version)))
         .collect();
-    let build = if at["optimised"] == true { "optimised" } else { "not optimised" };
+    let mut out = format!("Made by `platbook bench compare`. {}\n\n", versions.join(", "));
+    out += &circumstances(&report["conditions"]);
+    for run in rows(report, "apart") {
+        let parts: Vec<&str> = rows(run, "parts").iter().map(text).collect();
+        let circumstances = circumstances(&run["conditions"]);
+        out += &format!("Measured apart: {}. {circumstances}", parts.join(", "));
+    }
+    out + "Figures are the median of the rounds, lowest to highest in parentheses.\n\n"
+}
+
+/// When, where and how much of what.
+fn circumstances(at: &Value) -> String {
+    let date = text(&at["at"]).get(..16).unwrap_or_default().replace('T', " ");
+    let number = |value: &Value| shown(value.as_f64().unwrap_or_default());
+    let build = if at["optimised"] == true { "an optimised build" } else { "no optimised build" };
     format!(
-        "Made by `platbook bench compare` on {date} UTC: {} rounds, {} cores, {} GiB, Linux \
-         {}; {build} build.\n\
-         A write of 32 KiB and its fdatasync took {} ms (p50), {} ms (p99) that day.\n\n\
-         {}.\n\n\
-         Listings of {} bytes, which zstd alone (level 1) makes {} times smaller; {} of them are \
-         written in each round. Figures are the median of the rounds, lowest to highest in \
-         parentheses.\n\n",
+        "{date} UTC, {build}: {} rounds on {} cores, {} GiB, Linux {}; writing 32 KiB with its \
+         fdatasync took {} ms (p50), {} ms (p99). Listings of {} bytes, which zstd alone (level \
+         1) makes {} times smaller; {} of them are written in each round.\n\n",
         at["rounds"],
         at["machine"]["cores"],
         at["machine"]["memory_gib"],
         text(&at["machine"]["kernel"]),
         number(&at["sync_ms"]["p50"]),
         number(&at["sync_ms"]["p99"]),
-        versions.join(", "),
         grouped(at["listing_bytes"].as_f64().unwrap_or_default()),
         number(&at["zstd_ratio"]),
         grouped(at["listings"].as_f64().unwrap_or_default()),

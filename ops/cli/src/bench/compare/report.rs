@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use platbook_chaos_tests::operator::{now_ms, timestamp};
 use serde_json::{Map, Value, json};
 
@@ -109,6 +110,31 @@ impl Report {
     }
 }
 
+/// What a report may have, beside its conditions and versions.
+const PARTS: [&str; 5] = ["ingest", "bare", "reads", "live", "restarts"];
+
+/// One report out of the parts of several runs: of a part that several have, the last one's. The
+/// conditions are those of the first; where parts come out of another run, they stand with its
+/// conditions under `apart`.
+pub(super) fn merged(reports: Vec<Value>) -> anyhow::Result<Value> {
+    let mut reports = reports.into_iter();
+    let mut all = reports.next().context("there is no report")?;
+    for mut report in reports {
+        let has = |part: &&str| report.get(part).is_some();
+        let parts: Vec<&str> = PARTS.into_iter().filter(has).collect();
+        for part in &parts {
+            all[part] = report[part].take();
+        }
+        for (system, version) in report["versions"].as_object().into_iter().flatten() {
+            all["versions"][system] = version.clone();
+        }
+        let mut apart = all["apart"].as_array().cloned().unwrap_or_default();
+        apart.push(json!({"parts": parts, "conditions": report["conditions"]}));
+        all["apart"] = apart.into();
+    }
+    Ok(all)
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -174,4 +200,25 @@ fn figures<R>(figures: &[Figure<R>], rounds: &[R]) -> Value {
         }
     }
     found.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_part_that_several_runs_have_the_last_counts_and_its_conditions_are_told() {
+        let run = |at: u32, part: &str| {
+            json!({
+                "conditions": {"at": at}, "versions": {"etcd": at}, part: [{"of": at}],
+            })
+        };
+        let runs = vec![run(1, "ingest"), run(2, "reads"), run(3, "reads")];
+        let all = merged(runs).unwrap();
+        assert_eq!(all["conditions"]["at"], 1);
+        assert_eq!((&all["ingest"][0]["of"], &all["reads"][0]["of"]), (&json!(1), &json!(3)));
+        assert_eq!(all["apart"][1], json!({"parts": ["reads"], "conditions": {"at": 3}}));
+        assert_eq!(all["versions"]["etcd"], 3);
+        assert!(merged(Vec::new()).is_err());
+    }
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::drive::{Listing, Sink};
 use super::reads::Seen;
 use super::usage::Servers;
-use wire::{Connection, REPLIES_WITHIN, Until};
+use wire::{Connection, NoResponders, REPLIES_WITHIN, Until};
 
 const NODES: usize = 3;
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ const CONNECTIONS_PER_NODE: usize = 4;
 /// The stream behind the bucket, and the prefix of its subjects.
 const STREAM: &str = "KV_listings";
 const PREFIX: &str = "$KV.listings";
+/// A bucket whose leader changes is asked again, as NATS's own clients do it.
+const TRIES_MAX: usize = 20;
+const PAUSE: Duration = Duration::from_millis(250);
 /// The server's own limit of an atomic batch is 1,000.
 const ATOMIC_MAX: usize = 500;
 
@@ -186,6 +189,18 @@ impl NatsSink {
         Ok(seen)
     }
 
+    async fn publish(&self, client: usize, request: &[(String, Bytes)]) -> anyhow::Result<()> {
+        match self.publish {
+            Publish::InFlight => self.in_flight(client, request).await,
+            Publish::Atomic => {
+                for part in request.chunks(ATOMIC_MAX) {
+                    self.atomic(client, part).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     fn connection(&self, client: usize) -> &Connection {
         &self.connections[client % self.connections.len()]
     }
@@ -237,14 +252,15 @@ impl Sink for NatsSink {
     }
 
     async fn send(&self, client: usize, request: Self::Request) -> anyhow::Result<()> {
-        match self.publish {
-            Publish::InFlight => self.in_flight(client, &request).await,
-            Publish::Atomic => {
-                for part in request.chunks(ATOMIC_MAX) {
-                    self.atomic(client, part).await?;
-                }
-                Ok(())
+        let mut tries = 0;
+        loop {
+            let sent = self.publish(client, &request).await;
+            let has_no_leader = sent.as_ref().is_err_and(|e| e.is::<NoResponders>());
+            tries += 1;
+            if !has_no_leader || tries == TRIES_MAX {
+                return sent;
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

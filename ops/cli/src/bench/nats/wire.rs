@@ -44,6 +44,11 @@ pub(super) struct Replies {
     pub(super) last: Bytes,
 }
 
+/// The bucket has no leader at the moment.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("nobody answers for the bucket")]
+pub(super) struct NoResponders;
+
 struct Waiting {
     until: Until,
     replies: Replies,
@@ -195,6 +200,7 @@ fn on_message(waiting: &Table, message: Message) {
     let replies = &mut entry.replies;
     let ended = match (status, entry.until) {
         (Some(204), Until::End) => Some(Ok(())),
+        (Some(503), _) => Some(Err(NoResponders.into())),
         (Some(status), _) => Some(Err(anyhow!("status {status}"))),
         (None, until) => {
             replies.messages += 1;
@@ -330,6 +336,6 @@ mod tests {
         assert_eq!(ended.try_recv().unwrap().unwrap().bytes, 4);
         let (table, mut ended) = ask(Until::One);
         on_message(&table, ack(b"", Some(503)));
-        assert!(ended.try_recv().unwrap().is_err());
+        assert!(ended.try_recv().unwrap().is_err_and(|error| error.is::<NoResponders>()));
     }
 }
