@@ -133,7 +133,7 @@ impl Default for Limits {
             scans_max: 512,
             followers_max: 1_024,
             cache_bytes_max: 128 << 20,
-            cache_entry_bytes_max: 4 << 20,
+            cache_entry_bytes_max: 32 << 20,
         }
     }
 }
