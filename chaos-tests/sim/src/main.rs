@@ -1,6 +1,6 @@
-//! Runs a whole cluster (nodes, routers, clients, an ingester behind a queue) in one process, with a
-//! network, clocks, randomness and disks that a seed decides, breaks it, and looks whether it keeps
-//! its promises.
+//! Runs a whole cluster (nodes, routers, clients, an ingester behind a queue) in one process, with
+//! a network, clocks, randomness and disks that a seed decides, breaks it, and looks whether it
+//! keeps its promises.
 //!
 //! Reading order: [`plan`] (what a seed draws), [`world`] (time and randomness), [`machines`] and
 //! [`disk`], [`faults`], [`work`] (what users do), [`board`] and [`invariants`] (what is judged at

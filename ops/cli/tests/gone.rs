@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// A log that holds little, so that it is soon over its size.
 const FLAGS: [&str; 6] =
-    ["--log-segment-bytes", "4194304", "--log-bytes-max", "8388608", "--memory-max", "134217728"];
+    ["--log-segment-bytes", "8388608", "--log-bytes-max", "8388608", "--memory-max", "134217728"];
 /// Listings that fill the log, and the bytes that each takes there, about.
 const BALLAST: usize = 400;
 const BALLAST_BYTES: usize = 80_000;
