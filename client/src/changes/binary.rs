@@ -48,9 +48,9 @@ impl Records {
             (RecordOp::Delete, None) => What::Delete,
             (RecordOp::Delete, Some(to)) => What::MovedTo(zip(to)?),
         };
-        let before = record.before.map(facts).transpose()?;
-        let after = record.after.map(facts).transpose()?;
-        let changed = before.as_ref().zip(after.as_ref()).map(|(was, is)| was.changed(is));
+        let before = record.before.map(Summary::decode).transpose().map_err(source)?;
+        let after = record.after.map(Summary::decode).transpose().map_err(source)?;
+        let changed = before.zip(after).map(|(was, is)| was.changed(&is)).unwrap_or_default();
         Ok(Change {
             shard: record.shard,
             seq: record.seq,
@@ -59,8 +59,8 @@ impl Records {
             zip: zip(record.zip)?,
             revision: record.revision,
             at: record.at,
-            before,
-            changed: changed.unwrap_or_default(),
+            before: before.map(facts),
+            changed: changed.into_iter().map(str::to_string).collect(),
             prev: record.prev,
             passage: record.passage.map(|passage| match passage {
                 RecordPassage::Enter => Passage::Enter,
@@ -82,36 +82,16 @@ impl Records {
     }
 }
 
-fn facts(summary: &[u8]) -> Result<Facts, Source> {
-    let found = Summary::decode(summary).map_err(source)?;
-    let degrees = |e7: i32| f64::from(e7) / 1e7;
-    Ok(Facts {
+fn facts(found: Summary<'_>) -> Facts {
+    Facts {
         price: found.price,
         status: found.status.map(str::to_string),
         property_type: found.property_type.map(str::to_string),
         beds: found.beds,
-        baths: found.baths_hundredths.map(|hundredths| f64::from(hundredths) / 100.0),
+        baths: found.baths(),
         area: found.area,
-        lat: found.latitude_e7.map(degrees),
-        lon: found.longitude_e7.map(degrees),
-    })
-}
-
-impl Facts {
-    /// Names of those that differ in `is`, as the store tells them.
-    fn changed(&self, is: &Facts) -> Vec<String> {
-        let differing = [
-            ("price", self.price != is.price),
-            ("status", self.status != is.status),
-            ("type", self.property_type != is.property_type),
-            ("beds", self.beds != is.beds),
-            ("baths", self.baths != is.baths),
-            ("area", self.area != is.area),
-            ("lat", self.lat != is.lat),
-            ("lon", self.lon != is.lon),
-        ];
-        let names = differing.into_iter().filter(|(_, differs)| *differs);
-        names.map(|(name, _)| name.to_string()).collect()
+        lat: found.latitude(),
+        lon: found.longitude(),
     }
 }
 

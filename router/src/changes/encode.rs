@@ -306,8 +306,9 @@ fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Opt
                 ChangeKind::Deleted => ("delete", "feed", None),
                 ChangeKind::Moved { to } => ("delete", "moved", Some(to.to_string())),
             };
-            let before = before.map(Facts::of);
-            let changed = before.as_ref().zip(after).map(|(was, body)| was.changed(body.summary));
+            let before = before.map(summary_of);
+            let changed =
+                before.zip(after).map(|(was, body)| was.changed(&summary_of(body.summary)));
             Some(Head {
                 shard: shard.0,
                 seq: seq.0.to_string(),
@@ -318,7 +319,7 @@ fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Opt
                 zip: zip.to_string(),
                 revision: revision.0.to_string(),
                 at: Some(at.0),
-                before,
+                before: before.map(Facts::of),
                 changed,
                 moved_to,
                 filter,
@@ -328,7 +329,12 @@ fn head_of<'a>(shard: ShardId, told: &Told<'a>, passage: Option<Passage>) -> Opt
     }
 }
 
-/// A summary as readers see it; nothing of one that cannot be read.
+/// A summary; an empty one where it cannot be read, which must not end a reader's stream.
+fn summary_of(bytes: &[u8]) -> Summary<'_> {
+    Summary::decode(bytes).unwrap_or_default()
+}
+
+/// A summary as readers see it.
 #[derive(Serialize)]
 struct Facts<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,37 +356,17 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(summary: &'a [u8]) -> Facts<'a> {
-        let found = Summary::decode(summary).unwrap_or_default();
-        let degrees = |e7: i32| f64::from(e7) / 1e7;
+    fn of(found: Summary<'a>) -> Facts<'a> {
         Facts {
             price: found.price,
             status: found.status,
             property_type: found.property_type,
             beds: found.beds,
-            baths: found.baths_hundredths.map(|hundredths| f64::from(hundredths) / 100.0),
+            baths: found.baths(),
             area: found.area,
-            lat: found.latitude_e7.map(degrees),
-            lon: found.longitude_e7.map(degrees),
+            lat: found.latitude(),
+            lon: found.longitude(),
         }
-    }
-
-    /// Names of the facts that differ in `summary`.
-    fn changed(&self, summary: &[u8]) -> Vec<&'static str> {
-        let is = Facts::of(summary);
-        [
-            ("price", self.price != is.price),
-            ("status", self.status != is.status),
-            ("type", self.property_type != is.property_type),
-            ("beds", self.beds != is.beds),
-            ("baths", self.baths != is.baths),
-            ("area", self.area != is.area),
-            ("lat", self.lat != is.lat),
-            ("lon", self.lon != is.lon),
-        ]
-        .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect()
     }
 }
 

@@ -244,6 +244,41 @@ impl<'a> Summary<'a> {
             longitude_e7: has(5).then(|| i32::from_le_bytes(part(head, 24))),
         })
     }
+
+    /// Bathrooms, as readers are told them: 2.5 is two and a half.
+    pub fn baths(&self) -> Option<f64> {
+        self.baths_hundredths.map(|hundredths| f64::from(hundredths) / 100.0)
+    }
+
+    /// Degrees north.
+    pub fn latitude(&self) -> Option<f64> {
+        self.latitude_e7.map(degrees)
+    }
+
+    /// Degrees east.
+    pub fn longitude(&self) -> Option<f64> {
+        self.longitude_e7.map(degrees)
+    }
+
+    /// Names of what differs in `is`, as readers of changes are told them and in this order. Here,
+    /// so that a reader of the binary stream is told the same ones as a reader of JSON.
+    pub fn changed(&self, is: &Summary<'_>) -> Vec<&'static str> {
+        let differing = [
+            ("price", self.price != is.price),
+            ("status", self.status != is.status),
+            ("type", self.property_type != is.property_type),
+            ("beds", self.beds != is.beds),
+            ("baths", self.baths_hundredths != is.baths_hundredths),
+            ("area", self.area != is.area),
+            ("lat", self.latitude_e7 != is.latitude_e7),
+            ("lon", self.longitude_e7 != is.longitude_e7),
+        ];
+        differing.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+}
+
+fn degrees(e7: i32) -> f64 {
+    f64::from(e7) / 1e7
 }
 
 const _: () = assert!(TEXT_BYTES_MAX <= u8::MAX as usize, "a length is one byte");
@@ -294,6 +329,35 @@ mod tests {
             [1, 5, 9]
         );
         assert_eq!(code("Residential Lease "), INLINE);
+    }
+
+    #[test]
+    fn readers_are_told_whole_units_and_the_names_of_what_differs() {
+        let was = Summary {
+            price: Some(500_000),
+            baths_hundredths: Some(250),
+            latitude_e7: Some(477_512_000),
+            longitude_e7: Some(-1_222_570_000),
+            ..Summary::default()
+        };
+        let numbers = (was.baths(), was.latitude(), was.longitude());
+        assert_eq!(numbers, (Some(2.5), Some(47.7512), Some(-122.257)));
+        assert!(was.changed(&was).is_empty());
+        let nothing = Summary::default();
+        assert_eq!(nothing.baths(), None);
+        assert_eq!(was.changed(&nothing), ["price", "baths", "lat", "lon"]);
+        let is = Summary {
+            price: Some(500_001),
+            status: Some("Pending"),
+            property_type: Some("Land"),
+            beds: Some(3),
+            baths_hundredths: Some(251),
+            area: Some(2_000),
+            latitude_e7: Some(477_512_001),
+            longitude_e7: Some(-1_222_570_001),
+        };
+        let all = ["price", "status", "type", "beds", "baths", "area", "lat", "lon"];
+        assert_eq!(was.changed(&is), all);
     }
 
     proptest! {
