@@ -174,7 +174,7 @@ fn judge(answer: &Result<Answer, Error>) -> (Outcome, Result<u64, String>) {
         Err(error) => return (Outcome::Unknown, Err(error.to_string())),
         Ok(answer) => answer,
     };
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = answer.json();
     let revision = said["revision"].as_str().and_then(|revision| revision.parse().ok());
     let told = format!("{} {}", answer.status, answer.text());
     match (answer.status, said["outcome"].as_str(), revision) {
@@ -187,7 +187,7 @@ fn judge(answer: &Result<Answer, Error>) -> (Outcome, Result<u64, String>) {
 
 /// What a read by id shows.
 fn seen(answer: Answer) -> Result<Option<Seen>, String> {
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = answer.json();
     match answer.status {
         404 if said["code"] == "listing_not_found" => return Ok(None),
         200 => {}

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use crate::Error;
 use crate::history::{Call, Seen, Told, What};
 use crate::http::{Answer, Connection};
 use crate::operator::{Chance, now_ms, timestamp};
@@ -103,7 +102,7 @@ impl Client {
         let path = self.path(at);
         let began = self.shared.now();
         let answer = self.connection.get(&path, &[("x-deadline-ms", DEADLINE_MS)]).await;
-        let seen = seen(answer);
+        let seen = answer.ok().and_then(|answer| seen(&answer));
         self.beat(began, false, if seen.is_some() { End::Done } else { End::Refused });
         // A read without an answer tells nothing.
         if let Some(seen) = seen {
@@ -160,10 +159,10 @@ impl Client {
     }
 }
 
-/// What an answer to a write tells.
-fn told(answer: &Result<Answer, Error>) -> Told {
+/// What an answer to a write tells; whatever the error is, nobody knows more after it.
+pub fn told<E>(answer: &Result<Answer, E>) -> Told {
     let Ok(answer) = answer else { return Told::Nothing };
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = answer.json();
     let revision = said["revision"].as_str().and_then(|revision| revision.parse().ok());
     match (answer.status, said["outcome"].as_str(), revision) {
         (200, Some("applied"), Some(revision)) => Told::Done { revision },
@@ -175,10 +174,9 @@ fn told(answer: &Result<Answer, Error>) -> Told {
     }
 }
 
-/// What a read shows; `None`: nothing, it failed.
-fn seen(answer: Result<Answer, Error>) -> Option<Option<Seen>> {
-    let answer = answer.ok()?;
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+/// What the answer to a read shows; `None`: nothing, it failed.
+pub fn seen(answer: &Answer) -> Option<Option<Seen>> {
+    let said = answer.json();
     match answer.status {
         404 if said["code"] == "listing_not_found" => Some(None),
         200 => {
@@ -192,28 +190,30 @@ fn seen(answer: Result<Answer, Error>) -> Option<Option<Seen>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
-    fn answer(status: u16, body: &str) -> Result<Answer, Error> {
-        Ok(Answer { status, headers: Default::default(), body: body.to_string().into() })
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, headers: Default::default(), body: body.to_string().into() }
     }
 
     #[test]
     fn only_an_answer_that_says_so_means_that_nothing_happened() {
-        let done = told(&answer(200, r#"{"outcome":"applied","revision":"7"}"#));
+        let told_by = |status, body| told(&Ok::<_, Error>(answer(status, body)));
+        let done = told_by(200, r#"{"outcome":"applied","revision":"7"}"#);
         assert_eq!(done, Told::Done { revision: 7 });
-        assert_eq!(told(&answer(200, r#"{"outcome":"stale","revision":"9"}"#)), Told::Stale);
-        assert_eq!(told(&answer(503, "{}")), Told::Refused { status: 503 });
-        assert_eq!(told(&answer(429, "{}")), Told::Refused { status: 429 });
-        assert_eq!(told(&answer(504, "{}")), Told::Nothing);
-        assert_eq!(told(&answer(200, "{}")), Told::Nothing);
+        assert_eq!(told_by(200, r#"{"outcome":"stale","revision":"9"}"#), Told::Stale);
+        assert_eq!(told_by(503, "{}"), Told::Refused { status: 503 });
+        assert_eq!(told_by(429, "{}"), Told::Refused { status: 429 });
+        assert_eq!(told_by(504, "{}"), Told::Nothing);
+        assert_eq!(told_by(200, "{}"), Told::Nothing);
         let error = Error::Http { url: "x".into(), reason: "reset".into() };
         assert_eq!(told(&Err(error)), Told::Nothing);
     }
 
     #[test]
     fn a_read_that_is_no_answer_shows_nothing() {
-        assert_eq!(seen(answer(404, r#"{"code":"listing_not_found"}"#)), Some(None));
-        assert_eq!(seen(answer(404, "{}")), None);
-        assert_eq!(seen(answer(503, "{}")), None);
+        assert_eq!(seen(&answer(404, r#"{"code":"listing_not_found"}"#)), Some(None));
+        assert_eq!(seen(&answer(404, "{}")), None);
+        assert_eq!(seen(&answer(503, "{}")), None);
     }
 }

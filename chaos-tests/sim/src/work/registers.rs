@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use http::Method;
 use platbook_chaos_tests::history::linear::{self, Verdict};
-use platbook_chaos_tests::history::{Call, Seen, Told, What, order};
+use platbook_chaos_tests::history::{Call, Told, What, order};
 use platbook_chaos_tests::operator::{Chance, timestamp};
+use platbook_chaos_tests::registers::{seen, told};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::Phase;
 use crate::board::{Board, Event};
-use crate::http::{Answer, Http};
+use crate::http::Http;
 use crate::plan::Plan;
 use crate::world;
 
@@ -204,31 +205,4 @@ fn now_us() -> u64 {
     let now = (world::now_ms() * 1000).max(LAST.get() + 1);
     LAST.set(now);
     now
-}
-
-/// What an answer to a write tells.
-fn told(answer: &Result<Answer, String>) -> Told {
-    let Ok(answer) = answer else { return Told::Nothing };
-    let said = answer.json();
-    let revision = said["revision"].as_str().and_then(|revision| revision.parse().ok());
-    match (answer.status, said["outcome"].as_str(), revision) {
-        (200, Some("applied"), Some(revision)) => Told::Done { revision },
-        (200, Some("duplicate"), _) => Told::Nothing,
-        (200, Some("stale"), _) => Told::Stale,
-        (status @ (400..=499 | 503 | 507), _, _) => Told::Refused { status },
-        (_, _, _) => Told::Nothing,
-    }
-}
-
-/// What a read shows; `None`: nothing, it failed.
-fn seen(answer: &Answer) -> Option<Option<Seen>> {
-    let said = answer.json();
-    match answer.status {
-        404 if said["code"] == "listing_not_found" => Some(None),
-        200 => {
-            let revision = answer.header("platbook-revision")?.parse().ok()?;
-            Some(Some(Seen { stamp: said["ListPrice"].as_u64()?, revision }))
-        }
-        _ => None,
-    }
 }
