@@ -20,8 +20,10 @@ mod work;
 mod world;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use plan::Plan;
@@ -29,6 +31,8 @@ use serde_json::json;
 
 /// Threads start small; a simulation has all of a cluster on one stack.
 const STACK_BYTES: usize = 64 << 20;
+/// A run that takes longer hangs: most end within seconds.
+const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Parser)]
 #[command(about = "A whole cluster in one process, from a seed")]
@@ -60,7 +64,7 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         seeds: u64,
         /// Processes at a time
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = cores())]
         jobs: usize,
         /// How many seeds are run twice and have to leave the same trace
         #[arg(long, default_value_t = 2)]
@@ -81,10 +85,14 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "this is a command")]
 fn fail(error: &str) -> ExitCode {
-    eprintln!("platbook-sim: {error}");
+    complain(error);
     ExitCode::FAILURE
+}
+
+#[allow(clippy::print_stderr, reason = "this is a command")]
+fn complain(error: &str) {
+    eprintln!("platbook-sim: {error}");
 }
 
 #[allow(clippy::print_stdout, reason = "this is a command")]
@@ -103,13 +111,13 @@ fn run(seed: u64, trace: Option<PathBuf>, as_json: bool) -> ExitCode {
         Ok(dir) => dir,
         Err(error) => return fail(&format!("no directory for the tables: {error}")),
     };
-    let (planned, root) = (plan.clone(), dir.path().to_path_buf());
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    let run = thread.spawn(move || drive::run(&planned, &root, file));
-    let outcome = match run.map(std::thread::JoinHandle::join) {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => return fail("the simulation panicked"),
-        Err(error) => return fail(&error.to_string()),
+    let outcome = match simulate(&plan, dir.path(), file) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            complain(&format!("seed {seed}: {error}"));
+            drop(dir);
+            end_at_once()
+        }
     };
     let faults: Vec<String> = plan.faults.iter().map(|fault| format!("{fault:?}")).collect();
     let told = json!({
@@ -128,6 +136,42 @@ fn run(seed: u64, trace: Option<PathBuf>, as_json: bool) -> ExitCode {
         false => println!("{told:#}"),
     }
     if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs `plan` on a thread of its own, which alone is lied to about the time: the one that waits
+/// for it here has the real clock, and takes nothing from the simulation's chance.
+fn simulate(plan: &Plan, root: &Path, trace: Option<File>) -> Result<drive::Outcome, String> {
+    let (plan, root) = (plan.clone(), root.to_path_buf());
+    let (sender, ended) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let run = thread.spawn(move || {
+        // Where nobody waits any more, the process is about to end.
+        let _ = sender.send(drive::run(&plan, &root, trace));
+    });
+    let run = run.map_err(|e| e.to_string())?;
+    match ended.recv_timeout(RUN_TIMEOUT) {
+        Ok(outcome) => {
+            run.join().map_err(|_| "a thread of the simulation did not end cleanly")?;
+            Ok(outcome)
+        }
+        // A panic drops the sender without an outcome.
+        Err(RecvTimeoutError::Disconnected) => Err("the simulation panicked".to_string()),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(format!("the simulation hangs: no end within {} s", RUN_TIMEOUT.as_secs()))
+        }
+    }
+}
+
+/// Ends the process without the destructors of the C and C++ libraries: a simulation that hangs is
+/// still at work, it would meet what they destroy, and some of them wait for its threads.
+#[allow(unsafe_code, reason = "the C library's way out is the only one that runs no destructors")]
+fn end_at_once() -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { libc::_exit(1) }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Tables need not survive the machine: in memory where there is such a place.
