@@ -1,5 +1,6 @@
 //! What was aimed at, beside what was reached: every miss is told as one.
 
+use Aim::{AtLeast, AtMost};
 use serde_json::Value;
 
 /// One aim.
@@ -8,6 +9,31 @@ pub(super) struct Target {
     pub(super) aim: String,
     pub(super) reached: f64,
     pub(super) is_met: bool,
+}
+
+/// What a figure has to come to.
+#[derive(Clone, Copy)]
+enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// An aim, and what the report has of it; `None` where that was not measured.
+struct Row {
+    what: String,
+    reached: Option<f64>,
+    aim: Aim,
+}
+
+impl Row {
+    fn judged(self) -> Option<Target> {
+        let reached = self.reached?;
+        let (aim, is_met) = match self.aim {
+            AtLeast(least) => (format!("at least {least}"), reached >= least),
+            AtMost(most) => (format!("at most {most}"), reached <= most),
+        };
+        Some(Target { what: self.what, aim, reached, is_met })
+    }
 }
 
 /// The middle of a figure of a row of the report.
@@ -39,127 +65,104 @@ pub(super) fn read<'a>(
 
 /// Every aim that the report has the figures for.
 pub(super) fn all(report: &Value) -> Vec<Target> {
-    let parts = [ingest(report), reads(report), live(report), restarts(report)];
-    parts.into_iter().flatten().collect()
+    let rows = [ingest(report), reads(report), live(report), restarts(report)];
+    rows.into_iter().flatten().filter_map(Row::judged).collect()
 }
 
 const POST: &str = "POST of 500";
+/// Figures of writing that several systems have, and how they are called.
+const RATE: (&str, &str) = ("listings_per_second", "ingest, POST of 500");
+const CPU: (&str, &str) = ("server_cpu_us_per_listing", "CPU of all servers a listing,");
 
-fn ingest(report: &Value) -> Vec<Target> {
-    let mut found = Vec::new();
-    let ours = written(report, "Platbook", POST);
-    let figure = |row: Option<&Value>, name: &str| row.and_then(|row| median(row, name));
-    let mut at_least = |system: &str, way: &str, least: f64| {
-        let rate = "listings_per_second";
-        let theirs = figure(written(report, system, way), rate);
-        found.extend(figure(ours, rate).zip(theirs).map(|(ours, theirs)| {
-            let what = format!("ingest, POST of 500 beside {system}, {way}");
-            least_ratio(what, ours / theirs, least)
-        }));
-    };
-    at_least("NATS", "KV puts, 500 in flight", 2.0);
-    at_least("etcd", "transactions of 100 puts", 1.5);
-    at_least("etcd", "put one by one", 5.0);
-    at_least("PostgreSQL", "upserts of 100 rows", 1.2);
-    at_least("PostgreSQL", "upserts of 100 rows, lz4", 1.0);
-    let (rate, bare) = ("listings_per_second", median(&report["bare"], "listings_per_second"));
-    found.extend(figure(ours, rate).zip(bare).map(|(ours, bare)| {
-        least_ratio("ingest, POST of 500 beside the bare ceiling".to_string(), ours / bare, 0.45)
-    }));
-    let mut at_most = |system: &str, way: &str, most: f64| {
-        let cpu = "server_cpu_us_per_listing";
-        let theirs = figure(written(report, system, way), cpu);
-        found.extend(figure(ours, cpu).zip(theirs).map(|(ours, theirs)| {
-            let what = format!("CPU of all servers a listing, beside {system}, {way}");
-            most_ratio(what, ours / theirs, most)
-        }));
-    };
-    at_most("etcd", "put one by one", 0.25);
-    at_most("NATS", "KV puts, 500 in flight", 0.5);
-    at_most("PostgreSQL", "upserts of 100 rows", 1.0);
-    if let Some(syncs) = figure(ours, "syncs_per_listing_and_node") {
-        let what = "fdatasyncs a listing and node at saturation".to_string();
-        let (aim, is_met) = ("at most 0.02".to_string(), syncs <= 0.02);
-        found.push(Target { what, aim, reached: syncs, is_met });
-    }
-    let alone = "alone_ms_p50";
-    let ours = figure(written(report, "Platbook", "PUT one by one"), alone);
-    let theirs = figure(written(report, "etcd", "put one by one"), alone);
-    found.extend(ours.zip(theirs).map(|(ours, theirs)| {
-        let what = "one client, one listing: p50 beside etcd's put".to_string();
-        most_ratio(what, ours / theirs, 2.5)
-    }));
-    found
+fn ingest(report: &Value) -> Vec<Row> {
+    let of = |system, way, figure| written(report, system, way).and_then(|row| median(row, figure));
+    let ours = |figure| of("Platbook", POST, figure);
+    let beside = [
+        (RATE, "NATS", "KV puts, 500 in flight", AtLeast(2.0)),
+        (RATE, "etcd", "transactions of 100 puts", AtLeast(1.5)),
+        (RATE, "etcd", "put one by one", AtLeast(5.0)),
+        (RATE, "PostgreSQL", "upserts of 100 rows", AtLeast(1.2)),
+        (RATE, "PostgreSQL", "upserts of 100 rows, lz4", AtLeast(1.0)),
+        (CPU, "etcd", "put one by one", AtMost(0.25)),
+        (CPU, "NATS", "KV puts, 500 in flight", AtMost(0.5)),
+        (CPU, "PostgreSQL", "upserts of 100 rows", AtMost(1.0)),
+    ];
+    let beside = beside.map(|((figure, what), system, way, aim)| {
+        let reached = ratio(ours(figure), of(system, way, figure));
+        Row { what: format!("{what} beside {system}, {way}"), reached, aim }
+    });
+    let bare = ratio(ours(RATE.0), median(&report["bare"], RATE.0));
+    let syncs = ours("syncs_per_listing_and_node");
+    let alone = |system, way| of(system, way, "alone_ms_p50");
+    let alone = ratio(alone("Platbook", "PUT one by one"), alone("etcd", "put one by one"));
+    let others = [
+        ("ingest, POST of 500 beside the bare ceiling", bare, AtLeast(0.45)),
+        ("fdatasyncs a listing and node at saturation", syncs, AtMost(0.02)),
+        ("one client, one listing: p50 beside etcd's put", alone, AtMost(2.5)),
+    ];
+    beside.into_iter().chain(others.map(row)).collect()
 }
 
-fn reads(report: &Value) -> Vec<Target> {
+fn reads(report: &Value) -> Vec<Row> {
     const LARGE: u64 = 5_000;
-    let mut found = Vec::new();
-    let figure =
-        |system, case, name| read(report, system, case, LARGE, 1).and_then(|row| median(row, name));
+    let of = |system, case, figure| {
+        read(report, system, case, LARGE, 1).and_then(|row| median(row, figure))
+    };
+    let ours = |case, figure| of("Platbook", case, figure);
     let rows = "rows_per_second";
-    let mut beside = |case, what: &str, system, least| {
-        let pair = figure("Platbook", case, rows).zip(figure(system, "whole", rows));
-        found.extend(pair.map(|(ours, theirs)| {
-            let what = format!("ZIP of 5,000, one reader, {what}: rows/s beside {system}");
-            least_ratio(what, ours / theirs, least)
-        }));
-    };
-    beside("uncached", "uncached", "etcd", 3.0);
-    beside("uncached", "uncached", "PostgreSQL", 2.0);
-    beside("asked again", "asked again", "etcd", 10.0);
-    let mut within = |case, name, what: &str, most: f64| {
-        found.extend(figure("Platbook", case, name).map(|reached| {
-            let (what, aim) = (format!("ZIP of 5,000, {what}, ms"), format!("at most {most}"));
-            Target { what, aim, reached, is_met: reached <= most }
-        }));
-    };
-    within("uncached", "first_row_ms_p50", "uncached, first row", 5.0);
-    within("304", "read_ms_p50", "304", 1.0);
-    let took = |case| figure("Platbook", case, "read_ms_p50");
-    found.extend(took("uncached").zip(took("price filter, 1 %")).map(|(whole, filtered)| {
-        let what = "ZIP of 5,000, price filter that keeps 1 %: times faster".to_string();
-        least_ratio(what, whole / filtered, 10.0)
-    }));
-    found
+    let beside = |case, system| ratio(ours(case, rows), of(system, "whole", rows));
+    let (etcd, postgresql) = (beside("uncached", "etcd"), beside("uncached", "PostgreSQL"));
+    let again = beside("asked again", "etcd");
+    let took = |case| ours(case, "read_ms_p50");
+    let filtered = ratio(took("uncached"), took("price filter, 1 %"));
+    let aims = [
+        ("one reader, uncached: rows/s beside etcd", etcd, AtLeast(3.0)),
+        ("one reader, uncached: rows/s beside PostgreSQL", postgresql, AtLeast(2.0)),
+        ("one reader, asked again: rows/s beside etcd", again, AtLeast(10.0)),
+        ("uncached, first row, ms", ours("uncached", "first_row_ms_p50"), AtMost(5.0)),
+        ("304, ms", took("304"), AtMost(1.0)),
+        ("price filter that keeps 1 %: times faster", filtered, AtLeast(10.0)),
+    ];
+    let named = aims.map(|(what, reached, aim)| (format!("ZIP of 5,000, {what}"), reached, aim));
+    named.map(row).into()
 }
 
-fn live(report: &Value) -> Vec<Target> {
+fn live(report: &Value) -> Vec<Row> {
     let rows = report["live"].as_array();
-    let row = |name: &str| rows.and_then(|rows| rows.iter().find(|row| row["system"] == name));
-    let figure = |name, figure| row(name).and_then(|row| median(row, figure));
-    let lag = figure("Platbook", "lag_ms_p99").map(|reached| {
-        let (what, aim) = ("changes at half load, lag p99, ms".into(), "at most 100".into());
-        Target { what, aim, reached, is_met: reached <= 100.0 }
-    });
+    let of = |system: &str, figure: &str| {
+        median(rows?.iter().find(|row| row["system"] == system)?, figure)
+    };
+    let lag = of("Platbook", "lag_ms_p99");
     let rate = "catch_up_per_second";
-    let pair = figure("Platbook", rate).zip(figure("etcd", rate));
-    let catch_up = pair.map(|(ours, theirs)| {
-        least_ratio("changes, catch-up beside etcd's watch".to_string(), ours / theirs, 3.0)
-    });
-    lag.into_iter().chain(catch_up).collect()
+    let catch_up = ratio(of("Platbook", rate), of("etcd", rate));
+    let aims = [
+        ("changes at half load, lag p99, ms", lag, AtMost(100.0)),
+        ("changes, catch-up beside etcd's watch", catch_up, AtLeast(3.0)),
+    ];
+    aims.map(row).into()
 }
 
-fn restarts(report: &Value) -> Vec<Target> {
+fn restarts(report: &Value) -> Vec<Row> {
     let rows = report["restarts"].as_array();
     let ours = rows.and_then(|rows| rows.iter().find(|row| row["system"] == "Platbook"));
     let Some(ours) = ours else { return Vec::new() };
-    let within = |figure, what: &str, most: f64| {
-        let reached = median(ours, figure)?;
-        let what = format!("a killed node with {} listings {what}, s", ours["listings"]);
-        let aim = format!("at most {most} (with 2,000,000)");
-        Some(Target { what, aim, reached, is_met: reached <= most })
+    let what = |does: &str| {
+        let listings = &ours["listings"];
+        format!("a killed node with {listings} listings {does}, s (the aim is for 2,000,000)")
     };
-    let votes = within("votes_s", "votes", 3.0);
-    votes.into_iter().chain(within("serves_s", "serves", 5.0)).collect()
+    let aims = [
+        (what("votes"), median(ours, "votes_s"), AtMost(3.0)),
+        (what("serves"), median(ours, "serves_s"), AtMost(5.0)),
+    ];
+    aims.map(row).into()
 }
 
-fn least_ratio(what: String, reached: f64, least: f64) -> Target {
-    Target { what, aim: format!("at least {least}"), reached, is_met: reached >= least }
+fn row((what, reached, aim): (impl Into<String>, Option<f64>, Aim)) -> Row {
+    Row { what: what.into(), reached, aim }
 }
 
-fn most_ratio(what: String, reached: f64, most: f64) -> Target {
-    Target { what, aim: format!("at most {most}"), reached, is_met: reached <= most }
+fn ratio(ours: Option<f64>, theirs: Option<f64>) -> Option<f64> {
+    Some(ours? / theirs?)
 }
 
 #[cfg(test)]
