@@ -102,7 +102,7 @@ pub struct Limits {
     pub scans_max: usize,
     /// Readers of changes at a time; a further one is answered 429.
     pub followers_max: usize,
-    /// Bytes of ZIP responses kept.
+    /// Bytes of ZIP responses kept; those that are gathered to be kept may take as many again.
     pub cache_bytes_max: usize,
     /// Largest ZIP response that is kept.
     pub cache_entry_bytes_max: usize,

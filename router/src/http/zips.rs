@@ -23,7 +23,7 @@ use super::params::{self, Segment};
 use super::problem::ApiError;
 use super::rendering::Rendering;
 use crate::app::App;
-use crate::read::cache::{Gathering, Kept, Key};
+use crate::read::cache::{Kept, Key};
 use crate::read::cursor;
 use crate::read::etag::{self, ZipVersion};
 use crate::read::open::{OpenScan, open};
@@ -250,30 +250,27 @@ impl ZipRead {
         let (pump, body) = stream(patience);
         let response = self.head(StatusCode::OK, state, None).map(|_| Body::new(body));
         let version = self.version(state);
-        let entry_bytes_max = self.app.limits.cache_entry_bytes_max;
         // Rendered it is larger than its frames.
-        let is_small = state.bytes <= entry_bytes_max as u64;
-        let gathering = is_small.then(|| self.app.cache.gather(self.key())).flatten();
-        let mut keep = Keep::new(gathering, entry_bytes_max);
+        let is_small = state.bytes <= self.app.limits.cache_entry_bytes_max as u64;
+        let mut gathering = is_small.then(|| self.app.cache.gather(self.key())).flatten();
         tokio::spawn(async move {
             let _place = place;
             let pumped: Result<(), PumpError> = async {
                 while let Some(rows) = scan.next().await? {
                     let chunk = rendering.rows(rows).await?;
-                    keep.add(&chunk);
+                    gathering = gathering.take().and_then(|one| one.add(&chunk));
                     pump.send(chunk).await?;
                 }
                 let last = rendering.finish().await?;
-                keep.add(&last);
+                gathering = gathering.take().and_then(|one| one.add(&last));
                 pump.send(last).await?;
                 Ok(pump.end().await?)
             }
             .await;
             match pumped {
                 Ok(()) => {
-                    if let Some(chunks) = keep.into_chunks() {
-                        let kept = Kept { version, chunks, next: None };
-                        self.app.cache.put(self.key(), kept, &self.app.metrics.cache_bytes);
+                    if let Some(whole) = gathering {
+                        whole.keep(version, &self.app.metrics.cache_bytes);
                     }
                 }
                 Err(error) => {
@@ -300,34 +297,5 @@ pub(super) enum PumpError {
 impl From<ApiError> for PumpError {
     fn from(error: ApiError) -> PumpError {
         PumpError::Rendering(error.detail().to_string())
-    }
-}
-
-/// Chunks to be kept, as long as they are small enough together and nobody else gathers them.
-struct Keep {
-    gathering: Option<Gathering>,
-    chunks: Vec<Bytes>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Keep {
-    fn new(gathering: Option<Gathering>, bytes_max: usize) -> Keep {
-        Keep { gathering, chunks: Vec::new(), bytes: 0, bytes_max }
-    }
-
-    fn add(&mut self, chunk: &Bytes) {
-        self.bytes += chunk.len();
-        if self.bytes > self.bytes_max {
-            self.gathering = None;
-            self.chunks = Vec::new();
-        }
-        if self.gathering.is_some() {
-            self.chunks.push(chunk.clone());
-        }
-    }
-
-    fn into_chunks(self) -> Option<Vec<Bytes>> {
-        self.gathering.map(|_| self.chunks)
     }
 }

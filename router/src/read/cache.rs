@@ -1,10 +1,11 @@
-//! Whole responses to reads of ZIPs, kept up to a number of bytes.
+//! Whole responses to reads of ZIPs, kept up to a number of bytes, and gathered chunk by chunk
+//! while they are streamed, up to as many bytes once more.
 //!
 //! Invariant: a response is used only after the ZIP's present version was read and is the one that
 //! the response was made from. So the cache saves work and is never stale.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use platbook_protocol::Zip;
@@ -53,45 +54,94 @@ struct Shelf {
     bytes: usize,
 }
 
+/// What is being gathered.
+#[derive(Default)]
+struct Gathered {
+    keys: HashSet<Key>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Takes so many more bytes, where all together are no more than `bytes_max` then.
+    fn try_take(&mut self, bytes: usize, bytes_max: usize) -> bool {
+        let is_free = self.bytes + bytes <= bytes_max;
+        if is_free {
+            self.bytes += bytes;
+        }
+        is_free
+    }
+}
+
 /// Keeps what was used last.
 pub(crate) struct Cache {
     shelf: Mutex<Shelf>,
+    gathered: Mutex<Gathered>,
+    /// Limit of what is kept, and once more of what is gathered.
     bytes_max: usize,
-    /// Answers that are gathered to be kept.
-    gathered: Mutex<HashSet<Key>>,
-    gathered_max: usize,
+    entry_bytes_max: usize,
 }
 
-/// The right to gather one answer; given back when it is dropped.
+/// One answer on its way into the cache. Its bytes count among all that is gathered, until it is
+/// dropped.
 pub(crate) struct Gathering {
     cache: Arc<Cache>,
     key: Key,
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Gathering {
+    /// With the next chunk. `None` gives the answer up, and its bytes back: it is too large to be
+    /// kept, or all that is gathered would take too much memory.
+    pub(crate) fn add(mut self, chunk: &Bytes) -> Option<Gathering> {
+        let bytes = self.bytes + chunk.len();
+        if bytes > self.cache.entry_bytes_max || !self.cache.take_more(chunk.len()) {
+            return None;
+        }
+        self.bytes = bytes;
+        self.chunks.push(chunk.clone());
+        Some(self)
+    }
+
+    /// Keeps the answer, which is whole and shows `version`; `gauge` follows the bytes kept.
+    pub(crate) fn keep(mut self, version: ZipVersion, gauge: &Gauge) {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.cache.put(self.key.clone(), Kept { version, chunks, next: None }, gauge);
+    }
 }
 
 impl Drop for Gathering {
     fn drop(&mut self) {
-        self.cache.gathered().remove(&self.key);
+        let mut gathered = self.cache.gathered();
+        gathered.keys.remove(&self.key);
+        gathered.bytes -= self.bytes + OVERHEAD_BYTES;
     }
 }
 
 impl Cache {
-    /// An empty cache of `bytes_max`, for entries of up to `entry_bytes_max`. What is gathered for
-    /// it may take as much memory again.
+    /// An empty cache of `bytes_max`, for gathered answers of up to `entry_bytes_max`. What is
+    /// gathered for it may take as much memory again.
     pub(crate) fn new(bytes_max: usize, entry_bytes_max: usize) -> Arc<Cache> {
-        let gathered_max = (bytes_max / entry_bytes_max.max(1)).max(1);
         let (shelf, gathered) = (Mutex::default(), Mutex::default());
-        Arc::new(Cache { shelf, bytes_max, gathered, gathered_max })
+        Arc::new(Cache { shelf, gathered, bytes_max, entry_bytes_max })
     }
 
-    /// The right to gather the answer to `key`: of many who are given the same answer one gathers
-    /// it, and the memory of all who gather is bounded.
+    /// Begins to gather the answer to `key`: of many who are given the same answer one gathers it.
+    /// `None` also where what is gathered leaves no memory for one more.
     pub(crate) fn gather(self: &Arc<Self>, key: Key) -> Option<Gathering> {
         let mut gathered = self.gathered();
-        let is_free = gathered.len() < self.gathered_max && gathered.insert(key.clone());
-        is_free.then(|| Gathering { cache: self.clone(), key })
+        if gathered.keys.contains(&key) || !gathered.try_take(OVERHEAD_BYTES, self.bytes_max) {
+            return None;
+        }
+        gathered.keys.insert(key.clone());
+        Some(Gathering { cache: self.clone(), key, chunks: Vec::new(), bytes: 0 })
     }
 
-    fn gathered(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+    fn take_more(&self, bytes: usize) -> bool {
+        self.gathered().try_take(bytes, self.bytes_max)
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,14 +218,48 @@ mod tests {
     }
 
     #[test]
-    fn of_many_with_the_same_answer_one_gathers_it_and_the_memory_of_all_is_bounded() {
+    fn of_many_with_the_same_answer_one_gathers_it() {
         let cache = Cache::new(10_000, 5_000);
         let first = cache.gather(key("a"));
         assert!(first.is_some() && cache.gather(key("a")).is_none());
-        let second = cache.gather(key("b"));
-        assert!(second.is_some() && cache.gather(key("c")).is_none(), "two times 5,000 bytes");
+        assert!(cache.gather(key("b")).is_some());
         drop(first);
-        assert!(cache.gather(key("b")).is_none() && cache.gather(key("a")).is_some());
+        assert!(cache.gather(key("a")).is_some());
+    }
+
+    #[test]
+    fn what_is_gathered_is_bounded_by_its_bytes_and_not_by_its_number() {
+        let cache = Cache::new(10_000, 5_000);
+        let zeroes = |bytes| Bytes::from(vec![0; bytes]);
+        let gather = |query: &str, bytes| cache.gather(key(query))?.add(&zeroes(bytes));
+        assert!(gather("a", 5_001).is_none(), "larger than one may be");
+        let small: Vec<_> = (0..15).map(|n| gather(&n.to_string(), 100)).collect();
+        assert!(small.iter().all(Option::is_some), "15 small ones have room");
+        assert!(gather("a", 400).is_none(), "820 bytes are left, and it takes 912");
+        drop(small);
+        let first = gather("a", 4_000).expect("all is given back");
+        let second = gather("b", 4_000).expect("half of it is left");
+        assert!(cache.gather(key("c")).and_then(|one| one.add(&zeroes(465))).is_none());
+        let first = first.add(&zeroes(900)).expect("976 bytes are left");
+        assert!(second.add(&zeroes(77)).is_none(), "76 bytes are left");
+        assert_eq!(cache.gathered().bytes, 4_900 + OVERHEAD_BYTES, "what it had is given back");
+        drop(first);
+        let left = cache.gathered();
+        assert!(left.bytes == 0 && left.keys.is_empty());
+    }
+
+    #[test]
+    fn what_was_gathered_to_its_end_is_kept_and_counts_no_longer_as_gathered() {
+        let cache = Cache::new(10_000, 5_000);
+        let gauge = Gauge::default();
+        let chunks = [Bytes::from("one"), Bytes::from("two")];
+        let none = cache.gather(key("a")).expect("nothing is gathered");
+        let one = none.add(&chunks[0]).expect("is small");
+        one.add(&chunks[1]).expect("is small").keep(kept(7, 0).version, &gauge);
+        let found = cache.get(&key("a")).expect("it is kept");
+        assert_eq!((found.version.seq, &found.chunks[..]), (Seq(7), &chunks[..]));
+        assert_eq!(gauge.get(), 6 + OVERHEAD_BYTES as i64);
+        assert_eq!(cache.gathered().bytes, 0);
     }
 
     #[test]
