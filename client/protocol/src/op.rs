@@ -7,6 +7,7 @@
 use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::codec::{self, CodecError};
+use crate::listing::LISTING_BYTES_MAX;
 use crate::register::{Admission, Admitted, Recreate, Settled};
 use crate::row::WriteOutcome;
 use crate::{Digest, Revision, TimeMs, Zip};
@@ -19,6 +20,14 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of one proposal, which becomes one record of every replica's log. A batch of one
 /// operation may pass [`BATCH_BYTES_MAX`], a largest listing that does not compress does.
 pub const PROPOSAL_BYTES_MAX: usize = (2 << 20) - 4096;
+
+// A write of a largest listing is one operation, which cannot be split: were it larger than a
+// proposal, the edge would take a listing that every node refuses, again and again. Up to 64 KiB
+// more are taken for a frame that does not compress, and as much is left for what stands around it.
+const _: () = assert!(
+    PROPOSAL_BYTES_MAX > LISTING_BYTES_MAX + 128 * 1024,
+    "a proposal of one largest listing fits"
+);
 
 /// A listing's body below the edge: opaque to everything but filters and the edge itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
