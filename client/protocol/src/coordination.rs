@@ -2,8 +2,10 @@
 //!
 //! A message is admitted to the register of its id, and the register's decision is then carried
 //! out at the rows: the target first and awaited, then the erases, then the settling, and only
-//! then is the message acknowledged. [`Coordination`] is that loop without any I/O, so that the
-//! router, the leader's sweeper and the model test run the same code.
+//! then is the message acknowledged. Where nothing was to be erased, the row alone is what it is
+//! acknowledged for; a body that the register holds is let go behind the caller's back.
+//! [`Coordination`] is that loop without any I/O, so that the router, the leader's sweeper and the
+//! model test run the same code.
 //!
 //! - The coordinator follows the decision, never the message: an upsert may kill, a delete may
 //!   change nothing.
@@ -55,6 +57,15 @@ pub enum Step {
         /// Revision that was carried out.
         revision: Revision,
     },
+    /// The verdict stands and may be told. What is left is `Op::Settle` in the shard of the id, so
+    /// that the register lets go of the body it holds: at any later time, whatever its answer is.
+    /// Where nobody does it, the sweeper will.
+    Release {
+        /// What becomes of the message.
+        verdict: Verdict,
+        /// Revision that was carried out.
+        revision: Revision,
+    },
     /// Nothing: the message has its verdict.
     Finished(Verdict),
 }
@@ -92,7 +103,7 @@ pub enum Answer {
     Written(WriteOutcome),
     /// Of `Erase`.
     Erased,
-    /// Of `Settle`.
+    /// Of `Settle` and `Release`.
     Settled(Settled),
 }
 
@@ -140,7 +151,20 @@ enum Stage {
     Write(Work, Target),
     Erase(Work),
     Settle(Revision),
+    Release(Verdict, Revision),
     Finished(Verdict),
+}
+
+/// What follows once nothing is left to write and to erase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Afterwards {
+    /// Nothing.
+    Nothing,
+    /// The register forgets what was to be erased: before the verdict, since a newer message that
+    /// finds nothing to erase is acknowledged for its row alone.
+    Settle,
+    /// The register lets go of a body. Nobody waits for that.
+    Release,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,7 +179,18 @@ struct Work {
     moved_to: Option<Zip>,
     /// What is left to erase, the next one last.
     erase: Vec<Zip>,
-    settle: bool,
+    afterwards: Afterwards,
+}
+
+impl Work {
+    fn new(revision: Revision, moved_to: Option<Zip>, erase: Vec<Zip>, settle: bool) -> Work {
+        let afterwards = match (settle, erase.is_empty()) {
+            (false, _) => Afterwards::Nothing,
+            (true, false) => Afterwards::Settle,
+            (true, true) => Afterwards::Release,
+        };
+        Work { revision, moved_to, erase, afterwards }
+    }
 }
 
 impl Coordination {
@@ -205,6 +240,9 @@ impl Coordination {
                 moved_to: *moved_to,
             },
             Stage::Settle(revision) => Step::Settle { revision: *revision },
+            Stage::Release(verdict, revision) => {
+                Step::Release { verdict: *verdict, revision: *revision }
+            }
             Stage::Finished(verdict) => Step::Finished(*verdict),
         }
     }
@@ -216,7 +254,7 @@ impl Coordination {
             (Stage::Admit, Answer::Admitted(admitted)) => self.on_admitted(admitted)?,
             (Stage::CheckWinner { revision, .. }, Answer::Row(row)) => {
                 match stands(row, revision) {
-                    true => self.acknowledge(revision),
+                    true => Stage::Finished(self.acknowledge(revision)),
                     false => Stage::Finished(Verdict::Busy),
                 }
             }
@@ -238,8 +276,11 @@ impl Coordination {
                 work.erase.pop();
                 self.after_target(work)
             }
-            (Stage::Settle(revision), Answer::Settled(Settled::Done)) => self.acknowledge(revision),
+            (Stage::Settle(revision), Answer::Settled(Settled::Done)) => {
+                Stage::Finished(self.acknowledge(revision))
+            }
             (Stage::Settle(_), Answer::Settled(Settled::NotCurrent)) => self.admit_again(),
+            (Stage::Release(verdict, _), Answer::Settled(_)) => Stage::Finished(verdict),
             (stage, _) => {
                 self.stage = stage;
                 return Err(UnexpectedAnswer);
@@ -257,14 +298,14 @@ impl Coordination {
             (Decision::PreconditionFailed { revision }, _) => {
                 Stage::Finished(Verdict::PreconditionFailed { revision })
             }
-            (Decision::Settled { revision }, _) => self.acknowledge(revision),
+            (Decision::Settled { revision }, _) => Stage::Finished(self.acknowledge(revision)),
             (Decision::CheckRow { zip, revision }, _) => Stage::CheckWinner { zip, revision },
             (Decision::Do { revision, target: None, erase, settle }, _) => {
-                self.after_target(Work { revision, moved_to: None, erase, settle })
+                self.after_target(Work::new(revision, None, erase, settle))
             }
             (Decision::Do { revision, target: Some(zip), erase, settle }, Message::Upsert(m)) => {
                 let target = Target { zip, digest: m.version.digest };
-                let work = Work { revision, moved_to: Some(zip), erase, settle };
+                let work = Work::new(revision, Some(zip), erase, settle);
                 match known {
                     true => Stage::CheckTarget(work, target),
                     false => Stage::Write(work, target),
@@ -282,10 +323,12 @@ impl Coordination {
     }
 
     fn after_target(&self, work: Work) -> Stage {
-        match (work.erase.is_empty(), work.settle) {
+        let revision = work.revision;
+        match (work.erase.is_empty(), work.afterwards) {
             (false, _) => Stage::Erase(work),
-            (true, true) => Stage::Settle(work.revision),
-            (true, false) => self.acknowledge(work.revision),
+            (true, Afterwards::Settle) => Stage::Settle(revision),
+            (true, Afterwards::Release) => Stage::Release(self.acknowledge(revision), revision),
+            (true, Afterwards::Nothing) => Stage::Finished(self.acknowledge(revision)),
         }
     }
 
@@ -297,9 +340,9 @@ impl Coordination {
         Stage::Admit
     }
 
-    fn acknowledge(&self, revision: Revision) -> Stage {
+    fn acknowledge(&self, revision: Revision) -> Verdict {
         let label = self.label.expect("a message is admitted before it is acknowledged");
-        Stage::Finished(Verdict::Acknowledge { label, revision })
+        Verdict::Acknowledge { label, revision }
     }
 }
 

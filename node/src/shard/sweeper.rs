@@ -123,7 +123,9 @@ async fn finish(
             Step::Admit(admission) => {
                 propose_one(shard, &Op::Admit { id, admission, body: None }).await?
             }
-            Step::Settle { revision } => propose_one(shard, &Op::Settle { id, revision }).await?,
+            Step::Settle { revision } | Step::Release { revision, .. } => {
+                propose_one(shard, &Op::Settle { id, revision }).await?
+            }
             Step::Erase { zip, revision, moved_to } => {
                 reach.propose(zip, &Op::Erase { id, zip, revision, moved_to }).await?
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use platbook_protocol::op::OpOutcome;
 use platbook_protocol::rpc::{Consistency, RegisterView, RowView};
 use platbook_protocol::{ListingId, ShardId, Zip};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::fair_queue::Source;
@@ -17,6 +18,9 @@ use crate::config::Limits;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Leaders;
+
+/// Bodies that registers are letting go of at the same time, while nobody waits for that.
+const RELEASES_MAX: u32 = 4_096;
 
 /// One gatherer for each shard that was asked so far.
 struct OfKind<K: Kind> {
@@ -45,6 +49,7 @@ pub(crate) struct Shards {
     registers: [OfKind<Registers>; 2],
     rows: OfKind<Rows<false>>,
     bodies: [OfKind<Rows<true>>; 2],
+    releases: Arc<Semaphore>,
 }
 
 impl Shards {
@@ -69,6 +74,7 @@ impl Shards {
             registers: [registers(Consistency::Linearizable), registers(Consistency::Lease)],
             rows: OfKind::new(rows, queue, metrics.clone()),
             bodies: [bodies(Consistency::Linearizable), bodies(Consistency::Lease)],
+            releases: Arc::new(Semaphore::new(RELEASES_MAX as usize)),
             leaders,
         }
     }
@@ -76,6 +82,18 @@ impl Shards {
     /// Who is asked where nothing is gathered.
     pub(crate) fn leaders(&self) -> &Leaders {
         &self.leaders
+    }
+
+    /// Room for so many releases that nobody waits for; `None`: whoever caused them must.
+    pub(crate) fn try_release(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(count).ok()?;
+        self.releases.clone().try_acquire_many_owned(count).ok()
+    }
+
+    /// Returns once no release is under way.
+    pub(crate) async fn released(&self) {
+        // The semaphore is never closed.
+        drop(self.releases.acquire_many(RELEASES_MAX).await);
     }
 
     /// Proposes encoded operations.

@@ -116,10 +116,17 @@ impl Server {
             cut.cancel();
             connections.wait().await;
         }
+        // What is cut off here, the shards' sweepers do.
+        if tokio::time::timeout(RELEASED_WITHIN, app.shards.released()).await.is_err() {
+            debug!("registers are left holding bodies");
+        }
         app.stop();
         info!(%address, "router stopped");
     }
 }
+
+/// Longest wait in the end for what nobody waits for.
+const RELEASED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end, or until what is under way at `shutdown` is answered.
 async fn converse(stream: TcpStream, app: &Arc<App>, shutdown: CancellationToken) {

@@ -74,6 +74,8 @@ pub(crate) struct Flight {
     /// Why it pauses.
     trouble: Option<Failure>,
     ending: Option<Ending>,
+    /// It has its ending, and the register still holds its body.
+    owes_release: Option<Revision>,
 }
 
 impl Flight {
@@ -92,6 +94,7 @@ impl Flight {
             is_busy: false,
             trouble: None,
             ending: None,
+            owes_release: None,
         }
     }
 
@@ -109,8 +112,15 @@ impl Flight {
             Step::Admit(_) | Step::Settle { .. } => Ask::Op(Slot::of_id(self.id.as_str())),
             Step::Write { zip, .. } | Step::Erase { zip, .. } => Ask::Op(Slot::of_zip(&zip)),
             Step::CheckRow { zip } => Ask::Row(zip),
-            Step::Finished(_) => Ask::Nothing,
+            Step::Release { .. } | Step::Finished(_) => Ask::Nothing,
         }
+    }
+
+    /// Gives, once, what is left to do after its ending, and which shard's slot that is for.
+    pub(crate) fn take_release(&mut self) -> Option<(Slot, Op<'_>)> {
+        let revision = self.owes_release.take()?;
+        let id = self.id.as_str();
+        Some((Slot::of_id(id), Op::Settle { id, revision }))
     }
 
     /// The operation to ask; `None` where [`Flight::ask`] asks for none.
@@ -128,7 +138,7 @@ impl Flight {
                 Some(Op::Erase { id, zip, revision, moved_to })
             }
             Step::Settle { revision } => Some(Op::Settle { id, revision }),
-            Step::CheckRow { .. } | Step::Finished(_) => None,
+            Step::CheckRow { .. } | Step::Release { .. } | Step::Finished(_) => None,
         }
     }
 
@@ -199,9 +209,20 @@ impl Flight {
         }
         self.trouble = None;
         self.is_busy = false;
-        let Step::Finished(verdict) = self.coordination.next() else {
-            self.touched = true;
-            return Then::Go;
+        let verdict = match self.coordination.next() {
+            Step::Finished(verdict) => verdict,
+            Step::Release { verdict, revision } => {
+                self.owes_release = Some(revision);
+                verdict
+            }
+            Step::Admit(_)
+            | Step::CheckRow { .. }
+            | Step::Write { .. }
+            | Step::Erase { .. }
+            | Step::Settle { .. } => {
+                self.touched = true;
+                return Then::Go;
+            }
         };
         match verdict {
             Verdict::Busy if !self.is_resent || self.busy_tries < BUSY_TRIES_MAX => {
@@ -352,6 +373,30 @@ mod tests {
         let again = Admitted { decision, label: Label::Stale, suspect: None };
         assert_eq!(flight.on_op(SHARD, Ok(OpOutcome::Admitted(again))), Then::Stop);
         let verdict = Verdict::Acknowledge { label: Label::Applied, revision: Revision(12) };
+        assert_eq!(flight.into_ending(), Ending::Verdict(verdict));
+    }
+
+    #[test]
+    fn a_write_is_told_once_its_row_is_there_and_its_body_is_let_go_of_behind_it() {
+        use platbook_protocol::Digest;
+        use platbook_protocol::register::{Upsert, Version};
+        let id = ListingId::try_new("a").unwrap();
+        let (time, digest, zip) = (TimeMs(5), Digest::default(), Zip::Unknown);
+        let version = Version { modified: time, sent: time, digest };
+        let message = Message::Upsert(Upsert { version, zip });
+        let prepared = Prepared { id, message, queued: time, body: None };
+        let mut flight = Flight::new(Delivery { prepared, if_match: None, hold: true });
+        let (revision, target) = (Revision(9), Some(zip));
+        let decision = Decision::Do { revision, target, erase: Vec::new(), settle: true };
+        assert_eq!(flight.on_op(SHARD, admitted(decision)), Then::Go);
+        assert_eq!(flight.take_release(), None);
+        let written = Ok(OpOutcome::Written(WriteOutcome::Done));
+        assert_eq!(flight.on_op(SHARD, written), Then::Stop);
+        assert_eq!(flight.ask(), Ask::Nothing);
+        let release = (Slot::of_id("a"), Op::Settle { id: "a", revision });
+        assert_eq!(flight.take_release(), Some(release));
+        assert_eq!(flight.take_release(), None, "once");
+        let verdict = Verdict::Acknowledge { label: Label::Applied, revision };
         assert_eq!(flight.into_ending(), Ending::Verdict(verdict));
     }
 

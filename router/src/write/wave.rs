@@ -1,19 +1,23 @@
 //! Many messages under way at a time: each round's steps are grouped by shard and handed to the
 //! gatherers as one vector, and whoever is answered goes on without waiting for the others.
+//!
+//! A message whose row is written has its verdict; that its register lets go of the body is done
+//! behind the caller's back. Where too much of that is under way, the caller waits for its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use platbook_protocol::op::{OpList, OpOutcome};
 use platbook_protocol::rpc::RowView;
 use platbook_protocol::{ShardId, Slot};
 use rand::RngExt;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::flight::{Ask, Delivery, Ending, Flight, Then};
 use crate::batch::{Shards, Source};
@@ -23,6 +27,8 @@ use crate::error::Failure;
 const PAUSE_MS_MIN: u64 = 4;
 /// Longest pause.
 const PAUSE_MS_MAX: u64 = 250;
+/// After this time a release that found no leader is left to the shard's sweeper.
+const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Carries `deliveries` through, or as far as `deadline` allows; endings are in the same order.
 pub(crate) async fn deliver(
@@ -46,6 +52,7 @@ enum Answered {
     Ops(ShardId, Vec<usize>, Vec<Result<OpOutcome, Failure>>),
     Rows(ShardId, Vec<usize>, Vec<Result<Option<RowView>, Failure>>),
     Rested(Vec<usize>),
+    Released,
 }
 
 struct Wave {
@@ -68,16 +75,19 @@ impl Wave {
         };
         match answered {
             Answered::Ops(shard, indices, results) => {
-                for (index, result) in indices.into_iter().zip(results) {
+                for (index, result) in indices.iter().copied().zip(results) {
                     sort(index, self.flights[index].on_op(shard, result));
                 }
+                self.release(&indices);
             }
             Answered::Rows(shard, indices, results) => {
-                for (index, result) in indices.into_iter().zip(results) {
+                for (index, result) in indices.iter().copied().zip(results) {
                     sort(index, self.flights[index].on_row(shard, result));
                 }
+                self.release(&indices);
             }
             Answered::Rested(indices) => go = indices,
+            Answered::Released => {}
         }
         self.dispatch(go);
         self.rest(pause);
@@ -155,6 +165,37 @@ impl Wave {
             let results = shards.rows(shard, source, rows, deadline).await;
             Answered::Rows(shard, asked, results)
         }));
+    }
+
+    /// Lets the registers of those of the messages that have their ending let go of their bodies.
+    fn release(&mut self, indices: &[usize]) {
+        let mut lists: BTreeMap<ShardId, Vec<Bytes>> = BTreeMap::new();
+        for index in indices {
+            let Some((slot, op)) = self.flights[*index].take_release() else { continue };
+            // Nobody's slot for the moment: the sweeper finds it later.
+            let Some(shard) = self.shards.leaders().directory().shard_of(slot) else { continue };
+            let mut list = OpList::default();
+            list.push(&op);
+            lists.entry(shard).or_default().push(list.into_bytes().into());
+        }
+        for (shard, ops) in lists {
+            let permit = self.shards.try_release(ops.len());
+            let (shards, source) = (self.shards.clone(), self.source);
+            let deadline = Instant::now() + RELEASE_WITHIN;
+            let is_unseen = permit.is_some();
+            let released = async move {
+                let results = shards.propose(shard, source, ops, deadline).await;
+                let failed = results.iter().filter(|result| result.is_err()).count();
+                if failed > 0 {
+                    debug!(%shard, failed, "bodies not let go of: the sweeper will");
+                }
+                drop(permit);
+            };
+            match is_unseen {
+                true => drop(tokio::spawn(released)),
+                false => self.groups.push(Box::pin(released.map(|()| Answered::Released))),
+            }
+        }
     }
 
     /// Lets these messages wait a moment, or gives them up if there is none.

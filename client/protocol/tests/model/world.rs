@@ -297,28 +297,41 @@ impl World {
             carrier.early = self.register.old.iter().copied().collect();
         }
         carrier.coordination.on(answer).expect("the world answers what was asked");
+        let message = usize::from(carrier.message);
         match carrier.coordination.next() {
-            Step::Finished(Verdict::Acknowledge { revision, .. }) => {
+            // Its verdict was told before.
+            Step::Finished(_) if matches!(step, Step::Release { .. }) => Ok(()),
+            Step::Finished(verdict) => self.conclude(message, verdict),
+            Step::Release { verdict, .. } => {
+                self.routers[router] = Some(carrier);
+                self.conclude(message, verdict)
+            }
+            Step::Admit(_)
+            | Step::CheckRow { .. }
+            | Step::Write { .. }
+            | Step::Erase { .. }
+            | Step::Settle { .. } => {
+                self.routers[router] = Some(carrier);
+                Ok(())
+            }
+        }
+    }
+
+    /// A router tells what became of a message.
+    fn conclude(&mut self, message: usize, verdict: Verdict) -> Result<(), Violation> {
+        match verdict {
+            Verdict::Acknowledge { revision, .. } => {
                 // A collected register was dead, and does not remember when it died.
                 let died = self.register.died.max(self.floor);
                 let dead = !self.register.alive || died > revision;
                 if !dead && self.readable() < Some(revision) {
                     return Err(Violation::AcknowledgedIsLost);
                 }
-                self.fortunes[usize::from(carrier.message)] = Fortune::Acknowledged;
+                self.fortunes[message] = Fortune::Acknowledged;
             }
-            Step::Finished(Verdict::Busy) => {}
-            Step::Finished(Verdict::TooOld) => {
-                self.fortunes[usize::from(carrier.message)] = Fortune::Dropped;
-            }
-            Step::Finished(Verdict::PreconditionFailed { .. }) => {
-                unreachable!("no conditions are explored")
-            }
-            Step::Admit(_)
-            | Step::CheckRow { .. }
-            | Step::Write { .. }
-            | Step::Erase { .. }
-            | Step::Settle { .. } => self.routers[router] = Some(carrier),
+            Verdict::Busy => {}
+            Verdict::TooOld => self.fortunes[message] = Fortune::Dropped,
+            Verdict::PreconditionFailed { .. } => unreachable!("no conditions are explored"),
         }
         Ok(())
     }
@@ -356,7 +369,9 @@ impl World {
                 self.erase(config, zip, revision)?;
                 Answer::Erased
             }
-            Step::Settle { revision } => Answer::Settled(self.settle(config, revision)),
+            Step::Settle { revision } | Step::Release { revision, .. } => {
+                Answer::Settled(self.settle(config, revision))
+            }
             Step::Finished(_) => unreachable!("finished carriers are taken away"),
         })
     }

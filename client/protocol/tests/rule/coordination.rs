@@ -104,7 +104,9 @@ fn what_expires_again_and_again_is_left_to_a_later_delivery() {
                 coordination.on(expired).expect("a write was due");
             }
             Step::Finished(verdict) => break verdict,
-            Step::Erase { .. } | Step::Settle { .. } => panic!("nothing is to be erased"),
+            Step::Erase { .. } | Step::Settle { .. } | Step::Release { .. } => {
+                panic!("nothing is to be erased")
+            }
         }
     };
     assert_eq!((verdict, admissions), (Verdict::Busy, u32::from(READMITS_MAX) + 1));
@@ -168,7 +170,7 @@ fn the_sweeper_does_not_found_the_register_of_a_collected_id() {
 }
 
 #[test]
-fn a_held_body_is_settled_although_nothing_is_erased() {
+fn a_held_body_is_let_go_after_the_verdict_where_nothing_is_erased() {
     let mut register = Register::default();
     let mut put = admission(upsert(10, 10, 0, 1));
     put.hold = true;
@@ -176,9 +178,28 @@ fn a_held_body_is_settled_although_nothing_is_erased() {
     admit_step(&mut coordination, &mut register);
     assert!(register.held);
     coordination.on(Answer::Written(WriteOutcome::Done)).expect("a write was due");
-    let Step::Settle { revision } = coordination.next() else { panic!("it is to be settled") };
+    let Step::Release { verdict, revision } = coordination.next() else { panic!("it is told") };
+    assert_eq!(verdict, Verdict::Acknowledge { label: Label::Applied, revision });
+    let mut superseded = coordination.clone();
+    superseded.on(Answer::Settled(Settled::NotCurrent)).expect("a release was due");
+    assert_eq!(superseded.next(), Step::Finished(verdict), "whatever comes of it");
     assert_eq!(register.settle(revision), Settled::Done);
     assert!(!register.held);
+    coordination.on(Answer::Settled(Settled::Done)).expect("a release was due");
+    assert_eq!(coordination.next(), Step::Finished(verdict));
+}
+
+#[test]
+fn a_held_body_that_moves_is_settled_before_the_verdict() {
+    let mut register = Register::default();
+    admit(&mut register, upsert(10, 10, 0, 1), &rule());
+    let mut put = admission(upsert(20, 20, 1, 2));
+    put.hold = true;
+    let mut coordination = Coordination::new(put);
+    admit_step(&mut coordination, &mut register);
+    coordination.on(Answer::Written(WriteOutcome::Done)).expect("a write was due");
+    coordination.on(Answer::Erased).expect("an erase was due");
+    assert!(matches!(coordination.next(), Step::Settle { .. }));
 }
 
 #[test]

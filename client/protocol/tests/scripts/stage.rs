@@ -201,7 +201,7 @@ impl Stage {
                 put(trace, format_args!("erase {zip} {}: done{change}", at(revision)));
                 Answer::Erased
             }
-            Step::Settle { revision } => {
+            Step::Settle { revision } | Step::Release { revision, .. } => {
                 let settled = self.register.settle(revision);
                 let told = match settled {
                     Settled::Done => "done",

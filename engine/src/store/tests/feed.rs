@@ -43,7 +43,9 @@ fn deliver(f: &mut Fixture, clock: u64, (id, message, body): &FeedMessage) -> bo
             Step::Admit(admission) => Op::Admit { id, admission, body: None },
             Step::Write { zip, revision, digest } => Op::Write { id, zip, revision, digest, body },
             Step::Erase { zip, revision, moved_to } => Op::Erase { id, zip, revision, moved_to },
-            Step::Settle { revision } => Op::Settle { id, revision },
+            Step::Settle { revision } | Step::Release { revision, .. } => {
+                Op::Settle { id, revision }
+            }
             Step::CheckRow { zip } => {
                 let row = f.shard.row(zip, id, false).unwrap().map(|view| view.row);
                 coordination.on(Answer::Row(row)).unwrap();
