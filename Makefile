@@ -71,10 +71,12 @@ fix: setup ## let rustfmt and clippy repair what they can
 demo: build ## real sales through a cluster that loses a node, every ZIP checked (ARGS=--once to end)
 	@exec "$(CARGO_TARGET_DIR)/debug/platbook" demo $(ARGS)
 
-chaos: build ## kills (ROUNDS=20, KILLS=20), restarts, consumers, fault after fault (CHAOS_FOR=2m)
+chaos: build ## kills (ROUNDS=20, KILLS=20), pauses, cuts, consumers, fault after fault (CHAOS_FOR=2m)
 	@platbook="$(CARGO_TARGET_DIR)/debug/platbook"; \
 	    "$$platbook" chaos restart --rounds $(ROUNDS) --seed $(SEED); \
-	    "$$platbook" chaos failover --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
+	    for by in kill pause partition; do \
+	        "$$platbook" chaos failover --by $$by --kills $(KILLS) --seed $(SEED) --max-resume 2s; \
+	    done; \
 	    "$$platbook" chaos rolling --seed $(SEED); \
 	    "$$platbook" chaos run --for $(CHAOS_FOR) --seed $(SEED); \
 	    "$$platbook" chaos changes --seed $(SEED)

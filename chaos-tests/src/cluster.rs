@@ -32,6 +32,8 @@ pub struct Layout {
     pub router: Option<String>,
     /// What nodes and router reach each other through, to be cut; directly if `None`.
     pub links: Option<Links>,
+    /// Added to the environment of each node, by position; nothing where it is shorter.
+    pub node_env: Vec<Vec<(String, String)>>,
 }
 
 /// The started processes, and where they listen (`host:port`).
@@ -195,26 +197,9 @@ impl Cluster {
         ready(&mut self.nodes[at], &self.node_addresses[at]).await
     }
 
-    /// Runs `platbook cluster verify`: whether all replicas of each shard hold the same.
+    /// Whether all replicas of each shard hold the same.
     pub async fn verify(&self) -> Result<(), Error> {
-        let failed = |source| Error::Start { name: "cluster verify".to_string(), source };
-        let router = format!("http://{}", self.router_address);
-        let output = tokio::process::Command::new(self.router.binary())
-            .args(["cluster", "verify", "--router", &router, "--deadline-ms", "60000"])
-            // It is our child, and no part of whoever has us as one.
-            .env_remove(PARENT)
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(failed)?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        Err(Error::Violated {
-            what: format!("cluster verify ended with {}: {said}", output.status),
-        })
+        verify(self.router.binary(), &self.router_address).await
     }
 
     /// Drains everything, from the edge inwards; the nodes together, because the last ones could
@@ -229,6 +214,26 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Runs `platbook cluster verify` against a router (`host:port`).
+pub(crate) async fn verify(binary: &Path, router: &str) -> Result<(), Error> {
+    let failed = |source| Error::Start { name: "cluster verify".to_string(), source };
+    let router = format!("http://{router}");
+    let output = tokio::process::Command::new(binary)
+        .args(["cluster", "verify", "--router", &router, "--deadline-ms", "60000"])
+        // It is our child, and no part of whoever has us as one.
+        .env_remove(PARENT)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    Err(Error::Violated { what: format!("cluster verify ended with {}: {said}", output.status) })
 }
 
 async fn ready(process: &mut Process, address: &str) -> Result<(), Error> {
@@ -276,7 +281,9 @@ fn node(layout: &Layout, at: usize, listen: &str, advertised: &[String]) -> Prog
     args.extend(words(&["--advertise", &advertised[at]]));
     args.extend(words(&["--peers", &peers.join(","), "--shards", &layout.shards.to_string()]));
     args.extend(data(&layout.dir, &name));
-    program(layout, name, args)
+    let mut program = program(layout, name, args);
+    program.env.extend(layout.node_env.get(at).into_iter().flatten().cloned());
+    program
 }
 
 fn router(layout: &Layout, address: &str, nodes: &[String]) -> Program {

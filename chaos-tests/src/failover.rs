@@ -1,12 +1,16 @@
-//! Kills leaders with SIGKILL under load, and measures how long their shards take no write.
+//! Takes leaders away under load, by SIGKILL, SIGSTOP or a cut network, and measures how long their
+//! shards take no write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::links::Links;
 use crate::load::place::places;
 use crate::load::{Load, Tally};
 use crate::operator::Chance;
 use crate::quantiles::Quantiles;
+use crate::run::Fault;
+use crate::run::injector::isolate;
 use crate::status::{Elections, Status};
 use crate::{Cluster, Error, wait};
 
@@ -19,10 +23,36 @@ const LEADERS_WITHIN: Duration = Duration::from_secs(30);
 const CALM_MS_MIN: u64 = 300;
 const CALM_MS_MAX: u64 = 1_300;
 
+/// How a leader is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// SIGKILL; started again afterwards.
+    Kill,
+    /// SIGSTOP; SIGCONT afterwards.
+    Pause,
+    /// It reaches nobody and nobody reaches it.
+    Partition,
+}
+
+impl By {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Kill => "kill",
+            By::Pause => "pause",
+            By::Partition => "partition",
+        }
+    }
+}
+
 /// What to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
-    /// Leaders to kill.
+    /// How leaders are taken away.
+    pub by: By,
+    /// What a partition cuts; those of the cluster.
+    pub links: Option<Links>,
+    /// Leaders to take away.
     pub kills: u32,
     /// Decides the moments.
     pub seed: u64,
@@ -35,9 +65,9 @@ pub struct Plan {
 /// What happened.
 #[derive(Debug)]
 pub struct Report {
-    /// Nodes killed while they led.
+    /// Nodes taken away while they led.
     pub kills: u32,
-    /// From the kill to an acknowledgement of a write that was sent after it, of every shard that
+    /// From that moment to an acknowledgement of a write that was sent after it, of every shard that
     /// the killed node led.
     pub resumed: Vec<(u32, Duration)>,
     /// Shards, the system shard included, whose leader was never killed.
@@ -77,9 +107,11 @@ pub async fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let status = Status::of(&cluster.router_address).await?;
-    let places = places(&status, plan.clients)?;
+    let places = places(&status, plan.clients, "chaos")?;
     let load = Load::start(&cluster.router_address, places, plan.pause).await?;
     let mut killer = Killer {
+        by: plan.by,
+        links: plan.links.clone(),
         chance: Chance::new(plan.seed, "failover"),
         killed: status.shards.iter().map(|shard| (shard.id, 0)).collect(),
         elections: Elections::since(&status, cluster.nodes.len()),
@@ -87,7 +119,7 @@ pub async fn run(
     };
     for kill in 1..=plan.kills {
         let told = killer.kill(cluster, &load).await?;
-        tell(&format!("kill {kill}/{}: {told}", plan.kills));
+        tell(&format!("{} {kill}/{}: {told}", plan.by.name(), plan.kills));
         if load.went_back() {
             break;
         }
@@ -120,6 +152,8 @@ async fn all_taken_over(cluster: &Cluster, victim: u64, led: &[u32]) -> Result<S
 }
 
 struct Killer {
+    by: By,
+    links: Option<Links>,
     chance: Chance,
     /// How often the leader of each shard was killed.
     killed: BTreeMap<u32, u32>,
@@ -136,7 +170,7 @@ impl Killer {
         let before = self.look(cluster, &[]).await?;
         let led = before.led_by(victim as u64 + 1);
         let killed_at = Instant::now();
-        cluster.kill_node(victim)?;
+        self.take_away(cluster, victim)?;
         led.iter().for_each(|shard| *self.killed.entry(*shard).or_default() += 1);
         let mut took = Vec::new();
         // The system shard has no listings.
@@ -149,8 +183,7 @@ impl Killer {
         }
         let status = all_taken_over(cluster, victim as u64 + 1, &led).await?;
         self.elections.on_status(&status, &led);
-        self.elections.on_start(victim);
-        cluster.restart_node(victim).await?;
+        self.give_back(cluster, victim).await?;
         let back = killed_at.elapsed();
         let longest = took.iter().map(|(_, took)| *took).max().unwrap_or_default();
         self.resumed.extend(took);
@@ -161,6 +194,33 @@ impl Killer {
             longest.as_millis(),
             back.as_millis()
         ))
+    }
+
+    fn take_away(&self, cluster: &mut Cluster, victim: usize) -> Result<(), Error> {
+        match (self.by, &self.links) {
+            (By::Kill, _) => cluster.kill_node(victim),
+            (By::Pause, _) => cluster.nodes[victim].pause(),
+            (By::Partition, Some(links)) => {
+                isolate(links, (victim, cluster.nodes.len()), Fault::Partition);
+                Ok(())
+            }
+            (By::Partition, None) => {
+                let what = "a network that is not the tool's cannot be cut".to_string();
+                Err(Error::Violated { what })
+            }
+        }
+    }
+
+    async fn give_back(&mut self, cluster: &mut Cluster, victim: usize) -> Result<(), Error> {
+        match self.by {
+            By::Kill => {
+                self.elections.on_start(victim);
+                return cluster.restart_node(victim).await;
+            }
+            By::Pause => cluster.nodes[victim].resume()?,
+            By::Partition => self.links.iter().for_each(Links::heal),
+        }
+        cluster.ready().await
     }
 
     /// The node that leads the shard whose leader was killed least often.

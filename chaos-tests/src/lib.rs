@@ -13,7 +13,7 @@
 //!    something took. [`links`]: the network between the processes, to be cut.
 //! 7. What is done to a cluster: [`restart`] kills all nodes at once, [`failover`] kills leaders,
 //!    [`rolling`] restarts one node after the other, [`changes`] kills a consumer of changes, and
-//!    [`run`] does fault after fault.
+//!    [`run`] does fault after fault. [`undo`] puts it back, whatever happens to this process.
 
 pub mod changes;
 pub mod cluster;
@@ -32,6 +32,7 @@ pub mod rolling;
 pub mod run;
 pub mod scrape;
 pub mod status;
+pub mod undo;
 pub mod wait;
 
 pub use cluster::{Cluster, Layout};

@@ -70,7 +70,8 @@ pub async fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let status = Status::of(&cluster.router_address).await?;
-    let load = Load::start(&cluster.router_address, places(&status, 1)?, plan.pause).await?;
+    let places = places(&status, 1, "chaos")?;
+    let load = Load::start(&cluster.router_address, places, plan.pause).await?;
     let mut chance = Chance::new(plan.seed, "restart");
     let queue = Queue::of(cluster);
     let share = messages.remaining().div_ceil(plan.rounds.max(1) as usize).max(2);
@@ -96,7 +97,7 @@ pub async fn run(
         let rest = share.saturating_sub(before + while_dead);
         report.sent += send(&mut messages, rest, plan, cluster, &queue).await?;
         drain(cluster, &queue).await?;
-        report.compared = compare(cluster, plan, report.sent).await?;
+        report.compared = compare(cluster, &plan.dir, &plan.zips, report.sent).await?;
         if load.went_back() {
             break;
         }
@@ -142,7 +143,7 @@ async fn send(
 }
 
 /// Waits until the ingester has acknowledged everything.
-async fn drain(cluster: &mut Cluster, queue: &Queue) -> Result<(), Error> {
+pub(crate) async fn drain(cluster: &mut Cluster, queue: &Queue) -> Result<(), Error> {
     let mut beat = tokio::time::interval(LOOK_EVERY);
     let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
@@ -162,11 +163,17 @@ async fn drain(cluster: &mut Cluster, queue: &Queue) -> Result<(), Error> {
     }
 }
 
-async fn compare(cluster: &Cluster, plan: &Plan, sent: u64) -> Result<Compared, Error> {
-    let expected = answers::expected(&plan.dir.join(JOURNAL))?;
+/// Compares `zips` and the feed's with what the feed's journal in `dir` makes of them.
+pub(crate) async fn compare(
+    cluster: &Cluster,
+    dir: &Path,
+    zips: &[String],
+    sent: u64,
+) -> Result<Compared, Error> {
+    let expected = answers::expected(&dir.join(JOURNAL))?;
     if expected.messages as u64 != sent {
         let what = format!("the queue accepted {} of {sent} messages", expected.messages);
         return Err(Error::Violated { what });
     }
-    answers::compare(&cluster.router_address, &plan.zips, &expected).await
+    answers::compare(&cluster.router_address, zips, &expected).await
 }

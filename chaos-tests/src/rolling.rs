@@ -52,7 +52,7 @@ pub async fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let status = Status::of(&cluster.router_address).await?;
-    let places = places(&status, plan.clients)?;
+    let places = places(&status, plan.clients, "chaos")?;
     let load = Load::start(&cluster.router_address, places, plan.pause).await?;
     let mut drains = Vec::new();
     for round in 1..=plan.rounds {

@@ -29,6 +29,9 @@ system_packages() {
     have_libclang || missing+=(libclang-dev)
     have strace || missing+=(strace)     # injects disk errors into nodes under test
     have curl || missing+=(curl)
+    have mkfs.ext4 || missing+=(e2fsprogs) # a disk for each node under test, to be filled
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ||
+        missing+=(libfaketime)             # a clock for each node under test, to be wrong
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0
 

@@ -24,6 +24,7 @@ pub struct Judgement {
     pub violations: Vec<String>,
     /// Violations that were not kept.
     pub more: u64,
+    lines: u64,
     /// The last change of each shard.
     pub last: BTreeMap<u32, u64>,
     /// Every listing, by ZIP and id.
@@ -47,6 +48,7 @@ struct Line<'a> {
     reason: Option<&'a str>,
     id: Option<String>,
     zip: Option<&'a str>,
+    at: Option<u64>,
     #[serde(borrow)]
     listing: Option<&'a RawValue>,
 }
@@ -55,12 +57,19 @@ impl Judgement {
     /// Judges all entries.
     pub fn of<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Judgement {
         let mut judgement = Judgement::default();
-        for (number, entry) in entries.enumerate() {
-            if let Err(what) = judgement.take(&entry) {
-                judgement.violated(format!("line {}: {what}: {}", number + 1, entry.event));
-            }
+        for entry in entries {
+            judgement.on(&entry);
         }
         judgement
+    }
+
+    /// Judges the next entry; gives the time of a change, in milliseconds since 1970.
+    pub fn on(&mut self, entry: &Entry<'_>) -> Option<u64> {
+        self.lines += 1;
+        self.take(entry).unwrap_or_else(|what| {
+            self.violated(format!("line {}: {what}: {}", self.lines, entry.event));
+            None
+        })
     }
 
     fn violated(&mut self, what: String) {
@@ -70,20 +79,20 @@ impl Judgement {
         }
     }
 
-    fn take(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+    fn take(&mut self, entry: &Entry<'_>) -> Result<Option<u64>, String> {
         let line: Line<'_> = serde_json::from_str(entry.event).map_err(|e| e.to_string())?;
         match line.control {
             Some("resync-begin") => {
                 self.resyncs += 1;
-                return Ok(());
+                return Ok(None);
             }
-            Some("state-end" | "trimming-soon") => return Ok(()),
+            Some("state-end" | "trimming-soon") => return Ok(None),
             Some("catch-up") => {
                 let shard = line.shard.ok_or("no shard")?;
                 self.last.insert(shard, number(line.last).ok_or("no last")?);
                 self.catching_up.insert(shard);
                 self.previous.clear();
-                return Ok(());
+                return Ok(None);
             }
             Some(other) => return Err(format!("unexpected control line {other}")),
             None => {}
@@ -100,22 +109,26 @@ impl Judgement {
             let is_twice = is_twice && !self.catching_up.contains(&shard);
             // Behind a row stands the change up to which the state reaches.
             self.last.insert(shard, state_of(entry.token, shard)?);
-            return if is_twice { Err("a row of the state is told twice".into()) } else { Ok(()) };
+            return if is_twice {
+                Err("a row of the state is told twice".into())
+            } else {
+                Ok(None)
+            };
         }
         self.changes += 1;
         self.catching_up.remove(&shard);
         self.check_order(shard, seq, number(line.prev), &key.0, entry)?;
         let is_first = self.changed.insert(key.clone());
         match line.op {
-            Some("upsert") => self.put(key, line.listing).map(|_| ()),
-            Some("delete") => match self.listings.remove(&key) {
-                Some(_) => Ok(()),
-                // A row that goes while the state is told is not in it.
-                None if is_first => Ok(()),
-                None => Err("deleted what was not there".into()),
-            },
-            other => Err(format!("unknown op {other:?}")),
+            Some("upsert") => drop(self.put(key, line.listing)?),
+            // A row that goes while the state is told is not in it.
+            Some("delete") if self.listings.remove(&key).is_none() && !is_first => {
+                return Err("deleted what was not there".into());
+            }
+            Some("delete") => {}
+            other => return Err(format!("unknown op {other:?}")),
         }
+        Ok(line.at)
     }
 
     fn check_order(

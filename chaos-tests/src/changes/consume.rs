@@ -16,12 +16,23 @@ use crate::Error;
 /// Pause before a router that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Follows all changes of `router` (`host:port`) for ever; ends only by an error that asking again
-/// cannot mend.
+/// Follows all changes of `router` (`host:port`) for ever, into the journal at `path`; ends only by
+/// an error that asking again cannot mend.
 pub async fn consume(router: &str, path: &Path) -> Result<(), Error> {
-    let (mut journal, mut token) = Journal::open(path)?;
+    let (mut journal, token) = Journal::open(path)?;
+    follow(router, "beginning", token, &mut |event| journal.append(&event.id, &event.data)).await
+}
+
+/// Follows all changes for ever, from `token` or, without one, from `beginning` or `now`; `take` gets
+/// every event that says more than that the reader is not forgotten.
+pub async fn follow(
+    router: &str,
+    from: &str,
+    mut token: Option<String>,
+    take: &mut (dyn FnMut(&Event) -> Result<(), Error> + Send),
+) -> Result<(), Error> {
     loop {
-        match follow(router, &mut journal, &mut token).await? {
+        match follow_once(router, from, &mut token, take).await? {
             Ended::Broken => tokio::time::sleep(PAUSE).await,
             Ended::Refused(what) => return Err(Error::Violated { what }),
         }
@@ -35,12 +46,13 @@ enum Ended {
     Refused(String),
 }
 
-async fn follow(
+async fn follow_once(
     router: &str,
-    journal: &mut Journal,
+    from: &str,
     token: &mut Option<String>,
+    take: &mut (dyn FnMut(&Event) -> Result<(), Error> + Send),
 ) -> Result<Ended, Error> {
-    let Some((status, mut body)) = connect(router, token.as_deref()).await else {
+    let Some((status, mut body)) = connect(router, from, token.as_deref()).await else {
         return Ok(Ended::Broken);
     };
     let mut events = Events::default();
@@ -53,7 +65,7 @@ async fn follow(
         }
         for event in events.push(&chunk) {
             if !matches!(event.name.as_str(), "heartbeat" | "resolved") {
-                journal.append(&event.id, &event.data)?;
+                take(&event)?;
             }
             *token = Some(event.id);
         }
@@ -61,11 +73,11 @@ async fn follow(
     Ok(Ended::Broken)
 }
 
-async fn connect(router: &str, token: Option<&str>) -> Option<(u16, Incoming)> {
+async fn connect(router: &str, from: &str, token: Option<&str>) -> Option<(u16, Incoming)> {
     let tcp = TcpStream::connect(router).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.ok()?;
     tokio::spawn(connection);
-    let mut request = Request::get("/v1/changes?from=beginning&heartbeat=1")
+    let mut request = Request::get(format!("/v1/changes?from={from}&heartbeat=1"))
         .header("host", router)
         .header("accept", "text/event-stream");
     if let Some(token) = token {

@@ -74,7 +74,7 @@ pub async fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let status = Status::of(&cluster.router_address).await?;
-    let places = places(&status, plan.clients)?;
+    let places = places(&status, plan.clients, "chaos")?;
     let zips: Vec<String> = places.iter().flat_map(|place| place.zips.clone()).collect();
     let load = Load::start(&cluster.router_address, places, plan.pause).await?;
     wait::until("there is a state to be told", TOLD_WITHIN, async || {
@@ -112,7 +112,7 @@ pub async fn run(
     consumer.kill()?;
     let bytes = read(&journal)?;
     let judgement = Judgement::of(journal::entries(&bytes));
-    let differences = compare(cluster, &zips, &judgement).await?;
+    let differences = compare(&cluster.router_address, &zips, &judgement).await?;
     Ok(Report { nodes_killed, tally, judgement, differences, zips: zips.len() })
 }
 
@@ -143,22 +143,27 @@ async fn told_everything(
     wait::until("the consumer is told everything", TOLD_WITHIN, async || {
         consumer.check().map_err(|e| e.to_string())?;
         let judgement = Judgement::of(journal::entries(&read(path).map_err(|e| e.to_string())?));
-        let missing = |(shard, newest): &(&u32, &u64)| {
-            **newest > 0 && judgement.last.get(shard).is_none_or(|last| last < newest)
-        };
-        match newest.iter().find(missing) {
-            None => Ok(()),
-            Some((shard, newest)) => {
-                let last = judgement.last.get(shard);
-                Err(format!("shard {shard} has {newest} changes, told are {last:?}"))
-            }
-        }
+        missing(&newest, &judgement)
     })
     .await
 }
 
+/// Says of which shard a follower was not told everything.
+pub(crate) fn missing(newest: &BTreeMap<u32, u64>, told: &Judgement) -> Result<(), String> {
+    let is_missing = |(shard, newest): &(&u32, &u64)| {
+        **newest > 0 && told.last.get(shard).is_none_or(|last| last < newest)
+    };
+    match newest.iter().find(is_missing) {
+        None => Ok(()),
+        Some((shard, newest)) => {
+            let last = told.last.get(shard);
+            Err(format!("shard {shard} has {newest} changes, told are {last:?}"))
+        }
+    }
+}
+
 /// The last change of each shard.
-async fn newest(router: &str) -> Result<BTreeMap<u32, u64>, Error> {
+pub(crate) async fn newest(router: &str) -> Result<BTreeMap<u32, u64>, Error> {
     let path = "/v1/changes?from=now&live=false";
     let answer = http::get(router, path, &[]).await?;
     let text = answer.text();
@@ -173,15 +178,15 @@ async fn newest(router: &str) -> Result<BTreeMap<u32, u64>, Error> {
 }
 
 /// Compares every ZIP, byte for byte.
-async fn compare(
-    cluster: &Cluster,
+pub(crate) async fn compare(
+    router: &str,
     zips: &[String],
     judgement: &Judgement,
 ) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
     for zip in zips {
         let path = format!("/v1/zips/{zip}/listings");
-        let answer = http::get(&cluster.router_address, &path, &[]).await?;
+        let answer = http::get(router, &path, &[]).await?;
         let stored: Vec<Box<RawValue>> = serde_json::from_slice(&answer.body)
             .map_err(|e| Error::Malformed { what: path.clone(), reason: e.to_string() })?;
         let told: Vec<&str> = judgement

@@ -12,6 +12,17 @@ pub fn of(local: SocketAddr, remote: SocketAddr, pids: &[u32]) -> Option<u32> {
     pids.iter().copied().find(|pid| holds(*pid, inode))
 }
 
+/// The process that listens at `address`, if it is one of this machine that we may look into.
+pub fn listener(address: SocketAddr) -> Option<u32> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+    let inode = [address, everywhere].into_iter().find_map(|at| inode_of(&table, at, nobody))?;
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid| holds(*pid, inode))
+}
+
 /// The socket's inode in the text of `/proc/net/tcp`.
 fn inode_of(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
     let (local, remote) = (hex(local)?, hex(remote)?);
@@ -66,5 +77,8 @@ mod tests {
         let own = std::process::id();
         assert_eq!(of(from, at, &[own]), Some(own));
         assert_eq!(of(from, at, &[]), None);
+        assert_eq!(super::listener(at), Some(own));
+        drop((stream, listener));
+        assert_eq!(super::listener(at), None);
     }
 }

@@ -140,8 +140,8 @@ impl Client {
             let row = rows.iter().find(|row| row["ListingKey"] == id);
             let found = row.map(|row| row["ListPrice"].as_u64().unwrap_or(0));
             let memory = &self.memories[at];
-            let is_home = zip_of(memory.acknowledged()) == which as usize;
-            if let Err(reason) = memory.on_zip(found, is_home) {
+            let puts_here = |number| zip_of(number) == which as usize;
+            if let Err(reason) = memory.on_zip(found, puts_here) {
                 self.note(|tally| &mut tally.reads_back, at, &reason);
             }
         }

@@ -42,11 +42,6 @@ impl Memory {
         }
     }
 
-    /// The last write that was acknowledged.
-    pub(crate) fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
     /// Whether the last write that was sent was acknowledged, so that exactly it must be seen.
     pub(crate) fn is_settled(&self) -> bool {
         self.acknowledged == self.sent
@@ -79,15 +74,22 @@ impl Memory {
         told
     }
 
-    /// A read of the ZIP shows this write of the listing in it, or none; `is_home` tells whether
-    /// the last acknowledged write put it there.
-    pub(crate) fn on_zip(&self, found: Option<u64>, is_home: bool) -> Result<(), String> {
+    /// A read of a ZIP shows this write of the listing in it, or none; `puts_here` tells whether a
+    /// write puts the listing there. As long as a move is not acknowledged, the listing may still
+    /// stand where it was, although it was seen where it goes.
+    pub(crate) fn on_zip(
+        &self,
+        found: Option<u64>,
+        puts_here: impl Fn(u64) -> bool,
+    ) -> Result<(), String> {
+        let seen_here = if puts_here(self.seen) { self.seen } else { 0 };
+        let known = self.acknowledged.max(seen_here);
+        let is_home = puts_here(self.acknowledged);
         match found {
             Some(number) if number > self.sent => {
                 Err(format!("the ZIP shows write {number}, which was never sent"))
             }
-            Some(number) if number < self.acknowledged.max(self.seen) => {
-                let known = self.acknowledged.max(self.seen);
+            Some(number) if number < known => {
                 Err(format!("the ZIP shows write {number} after {known} was known"))
             }
             Some(_) if self.is_settled() && !is_home => Err("it stands in a ZIP it left".into()),
@@ -139,13 +141,26 @@ mod tests {
     #[test]
     fn a_settled_listing_stands_in_its_zip_and_in_no_other() {
         let mut memory = memory();
-        assert_eq!(memory.on_zip(None, true), Ok(()), "it may have moved");
-        assert_eq!(memory.on_zip(Some(2), false), Ok(()), "it may have moved");
+        let (here, elsewhere) = (|_| true, |_| false);
+        assert_eq!(memory.on_zip(None, here), Ok(()), "it may have moved");
+        assert_eq!(memory.on_zip(Some(2), elsewhere), Ok(()), "it may have moved");
         assert_eq!(memory.on_done(11), Ok(()));
-        assert_eq!(memory.on_zip(Some(2), true), Ok(()));
-        assert_eq!(memory.on_zip(None, false), Ok(()));
-        assert!(memory.on_zip(None, true).is_err());
-        assert!(memory.on_zip(Some(2), false).is_err());
-        assert!(memory.on_zip(Some(1), true).is_err());
+        assert_eq!(memory.on_zip(Some(2), here), Ok(()));
+        assert_eq!(memory.on_zip(None, elsewhere), Ok(()));
+        assert!(memory.on_zip(None, here).is_err());
+        assert!(memory.on_zip(Some(2), elsewhere).is_err());
+        assert!(memory.on_zip(Some(1), here).is_err());
+    }
+
+    /// Full disks end a move between its write and its erase, for as long as they are full.
+    #[test]
+    fn a_listing_that_was_seen_where_it_goes_may_still_stand_where_it_was() {
+        let mut memory = memory();
+        assert_eq!(memory.on_read(seen(2, 11)), Ok(()));
+        let (old, new) = (|number| number < 2, |number| number >= 2);
+        assert_eq!(memory.on_zip(Some(1), old), Ok(()), "the move is not acknowledged");
+        assert!(memory.on_zip(Some(1), new).is_err(), "each ZIP goes only forward");
+        assert_eq!(memory.on_done(12), Ok(()));
+        assert!(memory.on_zip(Some(1), old).is_err());
     }
 }

@@ -25,16 +25,16 @@ pub struct Place {
     pub zips: [String; 2],
 }
 
-/// A place for each of `per_shard` clients in every shard that has slots.
-pub fn places(status: &Status, per_shard: usize) -> Result<Vec<Place>, Error> {
+/// A place for each of `per_shard` clients in every shard that has slots; ids begin with `name`.
+pub fn places(status: &Status, per_shard: usize, name: &str) -> Result<Vec<Place>, Error> {
     let shards = status.shards.iter().filter_map(|shard| Some((shard.id, shard.slots?)));
     let clients = shards.flat_map(|shard| (0..per_shard).map(move |client| (shard, client)));
-    clients.map(|((shard, slots), client)| place(shard, slots, client)).collect()
+    clients.map(|((shard, slots), client)| place(name, shard, slots, client)).collect()
 }
 
-fn place(shard: u32, slots: Slots, client: usize) -> Result<Place, Error> {
+fn place(name: &str, shard: u32, slots: Slots, client: usize) -> Result<Place, Error> {
     let is_in = |slot: Slot| (slots.first..=slots.last).contains(&slot.0);
-    let names = (0..TRIES_MAX).map(|number| format!("chaos-{shard}-{client}-{number}"));
+    let names = (0..TRIES_MAX).map(|number| format!("{name}-{shard}-{client}-{number}"));
     let ids: Vec<String> = names.filter(|id| is_in(Slot::of_id(id))).take(IDS).collect();
     let codes = (FIRST_ZIP..=LAST_ZIP).map(|code| code.to_string());
     let in_shard = |code: &String| is_in(Slot::of_zip(&Zip::normalise(Some(code))));
@@ -59,7 +59,7 @@ mod tests {
             {"id":1,"slots":{"first":0,"last":32767},"leader":1,"replicas":[]},
             {"id":2,"slots":{"first":32768,"last":65535},"leader":1,"replicas":[]}]}"#;
         let status: Status = serde_json::from_str(text).expect("a status");
-        let places = places(&status, 2).expect("wide shards");
+        let places = places(&status, 2, "chaos").expect("wide shards");
         assert_eq!(places.iter().map(|p| p.shard).collect::<Vec<_>>(), [1, 1, 2, 2]);
         let mut seen = std::collections::BTreeSet::new();
         for place in &places {

@@ -21,6 +21,8 @@ const FIRST_ZIP: u32 = 60_000;
 pub struct Plan {
     /// Routers, `host:port`; clients are spread over them.
     pub routers: Vec<String>,
+    /// What the ids of its listings begin with: they must not be there before.
+    pub name: String,
     /// Clients.
     pub clients: u32,
     /// Listings that they share.
@@ -62,7 +64,7 @@ impl Registers {
     pub fn start(plan: &Plan) -> Registers {
         let zip = |number: u32| (FIRST_ZIP + number).to_string();
         let listings = (0..plan.listings)
-            .map(|at| (format!("register-{at}"), [zip(2 * at), zip(2 * at + 1)]))
+            .map(|at| (format!("{}-{at}", plan.name), [zip(2 * at), zip(2 * at + 1)]))
             .collect();
         let shared = Arc::new(Shared {
             routers: plan.routers.clone(),
@@ -75,6 +77,11 @@ impl Registers {
         });
         let start = |number| tokio::spawn(run(shared.clone(), number, plan.seed, plan.pause));
         Registers { clients: (0..plan.clients).map(start).collect(), shared }
+    }
+
+    /// The listings and the two ZIPs between which each moves.
+    pub fn listings(&self) -> &[(String, [String; 2])] {
+        &self.shared.listings
     }
 
     /// When the workload began: the report's time 0.

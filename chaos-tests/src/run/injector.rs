@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use super::fault::Fault;
+use super::target::Target;
 use crate::links::{Flow, Links, Place};
 use crate::operator::Chance;
-use crate::{Cluster, Error};
+use crate::undo::{Debt, Keeper, Undo, Who};
+use crate::{Error, Scrape, wait};
 
 /// How long a fault lasts, in milliseconds.
 const LASTS_MS_MIN: u64 = 1_000;
@@ -17,17 +19,22 @@ const LASTS_MS_MAX: u64 = 4_000;
 const FLAP_EVERY: Duration = Duration::from_millis(100);
 const LATE_BY: Duration = Duration::from_millis(100);
 const SLOW_SYNC_US: u64 = 300_000;
-/// How long a node may take to notice that its disk failed, and to stop.
-const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a node may take to notice that its disk failed, and to stop; or that it is nearly full.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 /// A tracer is asked to let go; longer than this it never takes.
 const TRACER_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How far a clock is put off, in seconds.
+const CLOCK_OFF_S: i64 = 30;
+/// A clock that strobes jumps this often: its process looks once a second.
+const STROBE_EVERY: Duration = Duration::from_millis(1_500);
+/// A clock is compared with the others' every five seconds; it is off for longer than that.
+const CLOCK_LASTS: Duration = Duration::from_secs(8);
 
 /// Does and undoes faults.
 #[derive(Debug)]
 pub(super) struct Injector {
-    links: Links,
     chance: Chance,
-    nodes: usize,
+    keeper: Keeper,
     /// Faults still to be done before any is done again.
     deck: Vec<Fault>,
 }
@@ -44,8 +51,8 @@ pub fn can_trace() -> bool {
 }
 
 impl Injector {
-    pub(super) fn new(links: Links, seed: u64, nodes: usize) -> Injector {
-        Injector { links, chance: Chance::new(seed, "faults"), nodes, deck: Vec::new() }
+    pub(super) fn new(seed: u64, keeper: Keeper) -> Injector {
+        Injector { chance: Chance::new(seed, "faults"), keeper, deck: Vec::new() }
     }
 
     /// One of these faults, and the pause before it. Each is drawn once before any is drawn again.
@@ -60,114 +67,187 @@ impl Injector {
     /// Does it, lets it last, undoes it; tells whom it met. The cluster has not recovered yet.
     pub(super) async fn inject(
         &mut self,
-        cluster: &mut Cluster,
+        target: &mut Target,
         fault: Fault,
     ) -> Result<String, Error> {
-        let at = self.chance.below(self.nodes as u64) as usize;
+        let nodes = target.nodes();
+        let at = self.chance.below(nodes as u64) as usize;
         let lasts = LASTS_MS_MIN + self.chance.below(LASTS_MS_MAX - LASTS_MS_MIN);
         let lasts = Duration::from_millis(lasts);
+        let is_ahead = self.chance.below(2) == 0;
         let node = format!("node {}", at + 1);
         match fault {
             Fault::Kill => {
-                cluster.kill_node(at)?;
+                target.kill(at)?;
                 tokio::time::sleep(lasts).await;
-                cluster.start_node(at)?;
+                target.start(at)?;
             }
             Fault::KillAll => {
-                cluster.kill_all_nodes()?;
-                for at in 0..self.nodes {
-                    cluster.start_node(at)?;
-                }
+                target.kill_all()?;
+                (0..nodes).try_for_each(|at| target.start(at))?;
                 return Ok("all nodes".to_string());
             }
             Fault::Pause => {
-                cluster.nodes[at].pause()?;
+                let paused = target.pause(at, &self.keeper)?;
                 tokio::time::sleep(lasts).await;
-                cluster.nodes[at].resume()?;
+                drop(paused);
             }
             Fault::SlowDisk => {
                 let delay = format!("inject=fdatasync:delay_enter={SLOW_SYNC_US}");
-                let tracer = trace(cluster.nodes[at].pid(), &delay)?;
+                let tracer = self.trace(target.pid(at)?, &delay)?;
                 tokio::time::sleep(lasts).await;
                 let_go(tracer).await?;
             }
             Fault::SyncError => {
-                let tracer = trace(cluster.nodes[at].pid(), "inject=fdatasync:error=EIO:when=1")?;
-                let ended = cluster.nodes[at].ended_within(STOPS_WITHIN).await;
+                let error = "inject=fdatasync:error=EIO:when=1";
+                let tracer = self.trace(target.pid(at)?, error)?;
+                let ended = target.ended(at, NOTICED_WITHIN).await;
                 let_go(tracer).await?;
-                if ended?.success() {
-                    let what = format!("{node} went on although its disk failed");
-                    return Err(Error::Violated { what });
+                ended?;
+                target.start(at)?;
+            }
+            Fault::DiskFull => self.fill(target, &[at], lasts).await?,
+            Fault::AllDisksFull => {
+                self.fill(target, &(0..nodes).collect::<Vec<_>>(), lasts).await?;
+                return Ok("all nodes".to_string());
+            }
+            Fault::Clock | Fault::Strobe => set_clock(target, at, fault, is_ahead).await?,
+            Fault::Partition
+            | Fault::Deaf
+            | Fault::Mute
+            | Fault::Bridge
+            | Fault::Flap
+            | Fault::Late
+            | Fault::RouterCut => {
+                let Some(links) = target.links() else { return Err(lacks("links")) };
+                disturb(links, fault, (at, nodes), lasts).await;
+                if fault == Fault::Bridge {
+                    return Ok(format!("{node} and node {}", (at + 1) % nodes + 1));
                 }
-                cluster.start_node(at)?;
-            }
-            Fault::Flap => {
-                let rounds = lasts.as_millis() / FLAP_EVERY.as_millis() / 2;
-                for _ in 0..rounds {
-                    self.isolate(at, Fault::Partition);
-                    tokio::time::sleep(FLAP_EVERY).await;
-                    self.links.heal();
-                    tokio::time::sleep(FLAP_EVERY).await;
-                }
-            }
-            Fault::Bridge => {
-                let other = (at + 1) % self.nodes;
-                self.links.cut(Place::Node(at), Place::Node(other));
-                tokio::time::sleep(lasts).await;
-                self.links.heal();
-                return Ok(format!("{node} and node {}", other + 1));
-            }
-            Fault::Partition | Fault::Deaf | Fault::Mute | Fault::Late | Fault::RouterCut => {
-                self.isolate(at, fault);
-                tokio::time::sleep(lasts).await;
-                self.links.heal();
             }
         }
         Ok(node)
     }
 
-    /// Changes the links of one node.
-    fn isolate(&self, at: usize, fault: Fault) {
-        let own = Place::Node(at);
-        let nodes = (0..self.nodes).filter(|other| *other != at).map(Place::Node);
-        let cut = Flow { is_cut: true, ..Flow::default() };
-        let late = Flow { delay: LATE_BY, ..Flow::default() };
-        for other in nodes.chain([Place::Router]) {
-            match fault {
-                Fault::Deaf => self.links.set(other, own, cut),
-                Fault::Mute => self.links.set(own, other, cut),
-                Fault::Late => {
-                    self.links.set(own, other, late);
-                    self.links.set(other, own, late);
-                }
-                Fault::RouterCut if other != Place::Router => {}
-                _ => self.links.cut(own, other),
+    /// Fills disks, and makes room again once their nodes have noticed.
+    async fn fill(&self, target: &Target, all: &[usize], lasts: Duration) -> Result<(), Error> {
+        let Target::Own(own) = target else { return Err(lacks("disks")) };
+        let Some(disks) = &own.disks else { return Err(lacks("disks")) };
+        let filled = all.iter().map(|at| disks.fill(*at, &self.keeper));
+        let filled = filled.collect::<Result<Vec<Debt>, Error>>()?;
+        for (wanted, then) in [(1.0, Some(filled)), (0.0, None)] {
+            for at in all {
+                let address = &own.cluster.node_addresses[*at];
+                let what = format!("node {} says that it is read-only: {wanted}", at + 1);
+                wait::until(&what, NOTICED_WITHIN, async || {
+                    let scrape = Scrape::of(address).await.map_err(|error| error.to_string())?;
+                    match scrape.sum("platbook_node_read_only", "") {
+                        found if found == wanted => Ok(()),
+                        found => Err(format!("it says {found}")),
+                    }
+                })
+                .await?;
             }
+            if let Some(filled) = then {
+                tokio::time::sleep(lasts).await;
+                drop(filled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to interfere with the system calls of a process.
+    fn trace(&self, pid: u32, injection: &str) -> Result<(Child, Option<Debt>), Error> {
+        let started = Command::new("strace")
+            .args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", injection])
+            .args(["-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let failed = |source| Error::Start { name: "strace".to_string(), source };
+        let tracer = started.map_err(failed)?;
+        let who = tracer.id().and_then(Who::is);
+        let debt = who.map(|who| self.keeper.owe(Undo::End(who))).transpose()?;
+        Ok((tracer, debt))
+    }
+}
+
+fn lacks(what: &str) -> Error {
+    Error::Violated { what: format!("a fault was drawn that needs {what}, which there are none") }
+}
+
+/// Puts a clock off, for good or on and off, and right again.
+async fn set_clock(target: &Target, at: usize, fault: Fault, is_ahead: bool) -> Result<(), Error> {
+    let Target::Own(own) = target else { return Err(lacks("clocks")) };
+    let Some(clocks) = &own.clocks else { return Err(lacks("clocks")) };
+    let off = if is_ahead { CLOCK_OFF_S } else { -CLOCK_OFF_S };
+    let jumps = CLOCK_LASTS.as_millis() / STROBE_EVERY.as_millis();
+    match fault {
+        Fault::Strobe => {
+            for jump in 0..jumps {
+                clocks.set(at, if jump % 2 == 0 { off } else { 0 })?;
+                tokio::time::sleep(STROBE_EVERY).await;
+            }
+        }
+        _ => {
+            clocks.set(at, off)?;
+            tokio::time::sleep(CLOCK_LASTS).await;
+        }
+    }
+    clocks.set(at, 0)
+}
+
+/// Cuts or slows the links of one node, and heals them.
+async fn disturb(links: &Links, fault: Fault, (at, nodes): (usize, usize), lasts: Duration) {
+    match fault {
+        Fault::Flap => {
+            let rounds = lasts.as_millis() / FLAP_EVERY.as_millis() / 2;
+            for _ in 0..rounds {
+                isolate(links, (at, nodes), Fault::Partition);
+                tokio::time::sleep(FLAP_EVERY).await;
+                links.heal();
+                tokio::time::sleep(FLAP_EVERY).await;
+            }
+        }
+        Fault::Bridge => {
+            links.cut(Place::Node(at), Place::Node((at + 1) % nodes));
+            tokio::time::sleep(lasts).await;
+        }
+        _ => {
+            isolate(links, (at, nodes), fault);
+            tokio::time::sleep(lasts).await;
+        }
+    }
+    links.heal();
+}
+
+/// Changes the links of one node.
+pub(crate) fn isolate(links: &Links, (at, nodes): (usize, usize), fault: Fault) {
+    let own = Place::Node(at);
+    let others = (0..nodes).filter(|other| *other != at).map(Place::Node);
+    let cut = Flow { is_cut: true, ..Flow::default() };
+    let late = Flow { delay: LATE_BY, ..Flow::default() };
+    for other in others.chain([Place::Router]) {
+        match fault {
+            Fault::Deaf => links.set(other, own, cut),
+            Fault::Mute => links.set(own, other, cut),
+            Fault::Late => {
+                links.set(own, other, late);
+                links.set(other, own, late);
+            }
+            Fault::RouterCut if other != Place::Router => {}
+            _ => links.cut(own, other),
         }
     }
 }
 
-/// Starts to interfere with the system calls of a process.
-fn trace(pid: u32, injection: &str) -> Result<Child, Error> {
-    let started = Command::new("strace")
-        .args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", injection])
-        .args(["-p", &pid.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    started.map_err(|source| Error::Start { name: "strace".to_string(), source })
-}
-
 /// Ends a tracer, which lets the process go on untouched.
-async fn let_go(mut tracer: Child) -> Result<(), Error> {
+async fn let_go((mut tracer, debt): (Child, Option<Debt>)) -> Result<(), Error> {
     let failed = |source| Error::Signal { name: "strace".to_string(), source };
-    if let Some(pid) = tracer.id() {
-        let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
-        // It may have ended with the process that it traced.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-    }
+    // Paying it asks the tracer to end; it may have done so with the process that it traced.
+    drop(debt);
     match tokio::time::timeout(TRACER_ENDS_WITHIN, tracer.wait()).await {
         Ok(ended) => ended.map(|_| ()).map_err(failed),
         Err(_) => tracer.kill().await.map_err(failed),
@@ -178,9 +258,10 @@ async fn let_go(mut tracer: Child) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_fault_is_drawn_once_before_any_is_drawn_again() {
-        let mut injector = Injector::new(Links::default(), 5, 3);
+    #[tokio::test]
+    async fn every_fault_is_drawn_once_before_any_is_drawn_again() {
+        let keeper = Keeper::start(std::path::Path::new("true")).expect("any program");
+        let mut injector = Injector::new(5, keeper);
         for _ in 0..3 {
             let mut drawn: Vec<Fault> =
                 Fault::ALL.iter().map(|_| injector.draw(&Fault::ALL, 100).0).collect();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{Injected, Report};
+use crate::operator::timestamp;
 
 /// Width of the figures, and room for labels left of them, in pixels.
 const WIDTH: f64 = 960.0;
@@ -29,13 +30,13 @@ pub fn render(report: &Report) -> String {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Platbook chaos, seed \
          {seed}</title><style>{STYLE}</style><h1>Platbook chaos run: <span \
          class=\"{class}\">{verdict}</span></h1><p>Version {version}, seed \
-         {seed}, {nodes} nodes, {shards} shards, {length:.0} s, begun {began} ms after 1970.</p>",
+         {seed}, {nodes} nodes, {shards} shards, {length:.0} s, begun {began}.</p>",
         seed = report.seed,
         version = escape(&report.version),
         nodes = report.nodes,
         shards = report.shards,
         length = report.length_ms as f64 / 1000.0,
-        began = report.began_ms,
+        began = timestamp(report.began_ms),
     );
     list(&mut page, "Violations", &report.violations);
     list(&mut page, "Checked", &report.checked);
@@ -66,6 +67,8 @@ pub fn render(report: &Report) -> String {
     page.push_str(&figure("99th percentile", "ms", of(|s| s.p99_ms), "#228833"));
     page.push_str(&figure("refused", "a second", of(|s| s.refused), "#ccbb44"));
     page.push_str(&figure("unknown", "a second", of(|s| s.unknown), "#ee6677"));
+    let lags = report.lags_ms.iter().map(|ms| f64::from(*ms)).collect();
+    page.push_str(&figure("changes told late by at most", "ms", lags, "#aa3377"));
     page.push_str(&lanes(report));
     page.push_str("<h2>Faults</h2><table><tr><th>at<th>fault<th>whom<th>for<th>served again after");
     for fault in &report.faults {
@@ -226,6 +229,7 @@ mod tests {
                 .map(|at_ms| Leaders { at_ms, by_shard: [(0, Some(2)), (1, None)].into() })
                 .to_vec(),
             seconds: vec![Second { done: 5, refused: 1, unknown: 0, p99_ms: 9 }; 4],
+            lags_ms: vec![3, 900, 0],
             calls: [20, 4, 0],
             own_writes: [9, 0, 0],
             own_reads: 3,

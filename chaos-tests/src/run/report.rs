@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::round::Plan;
+use crate::Error;
 use crate::history::Call;
 use crate::registers::run::{Beat, End, Judgement};
+use crate::status::Status;
 
 /// Everything about one run.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +31,9 @@ pub struct Report {
     pub leaders: Vec<Leaders>,
     /// What clients felt, second by second.
     pub seconds: Vec<Second>,
+    /// How late a follower of all changes was told, at most, by the second in which it was; in
+    /// milliseconds. 0 where nothing was told.
+    pub lags_ms: Vec<u32>,
     /// Calls about shared listings: done, refused, unknown.
     pub calls: [usize; 3],
     /// Writes and reads of clients with listings of their own: done, refused, unknown; reads.
@@ -80,6 +86,36 @@ pub struct Second {
 }
 
 impl Report {
+    /// Of a run that begins now.
+    pub(super) fn new(plan: &Plan, began_ms: u64, nodes: usize, status: &Status) -> Report {
+        Report {
+            version: plan.version.clone(),
+            seed: plan.seed,
+            began_ms,
+            length_ms: 0,
+            nodes,
+            shards: status.shards.iter().filter(|shard| shard.slots.is_some()).count() as u32,
+            faults: Vec::new(),
+            leaders: Vec::new(),
+            seconds: Vec::new(),
+            lags_ms: Vec::new(),
+            calls: [0; 3],
+            own_writes: [0; 3],
+            own_reads: 0,
+            checked: Vec::new(),
+            violations: Vec::new(),
+            histories: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the sentence of a check, or what it found wrong.
+    pub(super) fn on_check(&mut self, found: Result<String, Error>) {
+        match found {
+            Ok(sentence) => self.checked.push(sentence),
+            Err(error) => self.violations.push(error.to_string()),
+        }
+    }
+
     /// Takes what the clients of shared listings found.
     pub(super) fn on_judgement(&mut self, judgement: &Judgement, beats: &[Beat]) {
         self.calls = [judgement.done, judgement.refused, judgement.unknown];

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::fault::Fault;
+use super::fault::{Fault, Needs};
+use super::feed::{Feed, Feeding};
+use super::follower::Follower;
 use super::injector::{Injector, can_trace};
 use super::report::{Injected, Leaders, Report};
-use crate::links::Links;
+use super::target::Target;
 use crate::load::place::places;
 use crate::load::{Load, Outcome};
 use crate::operator::now_ms;
 use crate::registers::{Registers, run as registers};
 use crate::status::Status;
-use crate::{Cluster, Error, wait};
+use crate::undo::Keeper;
+use crate::{Error, http, wait};
 
 /// Every shard serves within this time of the repair.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(10);
@@ -46,68 +49,107 @@ pub struct Plan {
     pub version: String,
 }
 
-/// Runs it; `tell` gets a line for each fault. `links` are those of the cluster.
+/// Runs it; `tell` gets a line for each fault. What the faults owe is told to `keeper`.
 pub async fn run(
-    cluster: &mut Cluster,
-    links: Links,
+    target: &mut Target,
+    feed: Option<Feed>,
+    keeper: Keeper,
     plan: &Plan,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
-    let faults = injectable(&plan.faults, tell)?;
-    let status = Status::of(&cluster.router_address).await?;
-    let load = Load::start(&cluster.router_address, places(&status, 1)?, plan.pause * 4).await?;
+    let faults = injectable(target, &plan.faults, tell)?;
+    let (router, began_ms) = (target.router(), now_ms());
+    let status = Status::of(&router).await?;
+    let places = places(&status, 1, &format!("chaos-{began_ms}"))?;
+    let mut zips: Vec<String> = places.iter().flat_map(|place| place.zips.clone()).collect();
+    let mut ids: Vec<String> = places.iter().flat_map(|place| place.ids.clone()).collect();
+    let load = Load::start(&router, places, plan.pause * 4).await?;
     let clients = Registers::start(&registers::Plan {
-        routers: vec![cluster.router_address.clone()],
+        routers: vec![router.clone()],
+        name: format!("chaos-{began_ms}-shared"),
         clients: CLIENTS,
         listings: LISTINGS,
         seed: plan.seed,
         pause: plan.pause,
     });
-    let nodes = cluster.nodes.len();
+    zips.extend(clients.listings().iter().flat_map(|(_, zips)| zips.clone()));
+    ids.extend(clients.listings().iter().map(|(id, _)| id.clone()));
+    let began = clients.origin();
+    let feed = match target {
+        Target::Own(own) => feed.map(|feed| Feeding::start(&own.cluster, feed, plan.length)),
+        Target::Running(_) => None,
+    };
+    // Of a store that somebody else fills only what comes is followed.
+    let has_state = matches!(target, Target::Own(_));
     let mut run = Run {
         terms: status.terms(),
-        began: clients.origin(),
-        looks: Looks::start(&cluster.router_address, clients.origin()),
-        injector: Injector::new(links.clone(), plan.seed, nodes),
-        report: Report {
-            version: plan.version.clone(),
-            seed: plan.seed,
-            began_ms: now_ms(),
-            length_ms: 0,
-            nodes,
-            shards: status.shards.iter().filter(|shard| shard.slots.is_some()).count() as u32,
-            faults: Vec::new(),
-            leaders: Vec::new(),
-            seconds: Vec::new(),
-            calls: [0; 3],
-            own_writes: [0; 3],
-            own_reads: 0,
-            checked: Vec::new(),
-            violations: Vec::new(),
-            histories: Default::default(),
-        },
+        began,
+        looks: Looks::start(&router, began),
+        injector: Injector::new(plan.seed, keeper),
+        followers: vec![Follower::start(&router, has_state, began)],
+        report: Report::new(plan, began_ms, target.nodes(), &status),
     };
     while run.began.elapsed() < plan.length && !load.went_back() {
+        // The second one is told the state while faults go on.
+        if run.followers.len() == 1 && run.began.elapsed() > plan.length / 2 {
+            run.followers.push(Follower::start(&router, has_state, began));
+        }
         let (fault, pause) = run.injector.draw(&faults, PAUSE_MS_MAX);
         tokio::time::sleep(pause).await;
-        run.round(cluster, &clients, fault, tell).await?;
+        run.round(target, &clients, fault, tell).await?;
     }
-    links.heal();
-    run.judge(cluster, load, clients).await
+    let report = run.judge(target, Workload { load, clients, feed, zips }, tell).await?;
+    if let Target::Running(_) = target {
+        clear(&router, &ids).await?;
+    }
+    Ok(report)
 }
 
 /// Those of the faults that can be done here, which must be some.
-fn injectable(wanted: &[Fault], tell: &mut dyn FnMut(&str)) -> Result<Vec<Fault>, Error> {
-    let (traced, others): (Vec<Fault>, Vec<Fault>) = wanted.iter().partition(|f| f.traces());
-    if traced.is_empty() || can_trace() {
-        return Ok(wanted.to_vec());
+fn injectable(
+    target: &Target,
+    wanted: &[Fault],
+    tell: &mut dyn FnMut(&str),
+) -> Result<Vec<Fault>, Error> {
+    let traces = can_trace();
+    let mut found = Vec::new();
+    for fault in wanted {
+        let lacks = match fault.needs() {
+            Needs::Tracer if !traces => Some("processes cannot be traced here (strace)"),
+            _ => target.lacks(*fault),
+        };
+        match lacks {
+            None => found.push(*fault),
+            Some(why) => tell(&format!("left out: {}; {why}", fault.name())),
+        }
     }
-    let names: Vec<&str> = traced.into_iter().map(Fault::name).collect();
-    tell(&format!("left out: {}; processes cannot be traced here (strace)", names.join(", ")));
-    match others.is_empty() {
+    match found.is_empty() {
         true => Err(Error::Violated { what: "none of the faults can be done here".to_string() }),
-        false => Ok(others),
+        false => Ok(found),
     }
+}
+
+/// Takes the run's own listings out of a store that is somebody else's.
+async fn clear(router: &str, ids: &[String]) -> Result<(), Error> {
+    let mut connection = http::Connection::to(router);
+    for id in ids {
+        let path = format!("/v1/listings/{id}");
+        let answer = connection.delete(&path, &[]).await?;
+        if !matches!(answer.status, 200 | 404) {
+            let what = format!("DELETE {path}: {} {}", answer.status, answer.text());
+            return Err(Error::Violated { what });
+        }
+    }
+    Ok(())
+}
+
+/// Whoever uses the store meanwhile.
+struct Workload {
+    load: Load,
+    clients: Registers,
+    feed: Option<Feeding>,
+    /// In which listings of `load` and `clients` are.
+    zips: Vec<String>,
 }
 
 struct Run {
@@ -116,6 +158,7 @@ struct Run {
     began: Instant,
     looks: Looks,
     injector: Injector,
+    followers: Vec<Follower>,
     report: Report,
 }
 
@@ -123,16 +166,16 @@ impl Run {
     /// One fault and the recovery from it.
     async fn round(
         &mut self,
-        cluster: &mut Cluster,
+        target: &mut Target,
         clients: &Registers,
         fault: Fault,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(), Error> {
         let from_ms = self.now_ms();
-        let whom = self.injector.inject(cluster, fault).await?;
+        let whom = self.injector.inject(target, fault).await?;
         let undone = Instant::now();
         let to_ms = self.now_ms();
-        recovered(cluster, clients, undone).await?;
+        recovered(target, clients, undone).await?;
         let took = undone.elapsed();
         let injected = Injected {
             fault: fault.name().to_string(),
@@ -170,10 +213,12 @@ impl Run {
     /// Ends the clients and judges.
     async fn judge(
         mut self,
-        cluster: &Cluster,
-        load: Load,
-        clients: Registers,
+        target: &mut Target,
+        workload: Workload,
+        tell: &mut dyn FnMut(&str),
     ) -> Result<Report, Error> {
+        let Workload { load, clients, feed, mut zips } = workload;
+        tell("judging what was answered");
         let (judgement, beats) = clients.end().await?;
         let tally = load.end().await?;
         self.report.length_ms = self.now_ms();
@@ -191,11 +236,24 @@ impl Run {
             tally.reads,
             tally.reads_back.count
         ));
-        self.judge_terms(cluster).await?;
-        match cluster.verify().await {
-            Ok(()) => self.report.checked.push("all replicas hold the same".to_string()),
-            Err(error) => self.report.violations.push(error.to_string()),
+        if let (Some(feed), Target::Own(own)) = (feed, &mut *target) {
+            zips.extend(feed.zips().iter().cloned());
+            let fed = feed.end(&mut own.cluster).await;
+            self.report.on_check(fed);
         }
+        for (at, follower) in std::mem::take(&mut self.followers).into_iter().enumerate() {
+            let (found, lags_ms, wrong) = follower.end(&zips).await?;
+            self.report
+                .checked
+                .push(format!("follower {}: {found}; no gap, nothing twice", at + 1));
+            self.report.violations.extend(wrong);
+            if at == 0 {
+                self.report.lags_ms = lags_ms;
+            }
+        }
+        self.judge_terms(&target.router()).await?;
+        let verified = target.verify().await;
+        self.report.on_check(verified.map(|()| "all replicas hold the same".to_string()));
         let slowest = self.report.faults.iter().map(|f| f.recovered_ms - f.to_ms).max();
         self.report.checked.push(format!(
             "{} faults: all nodes ready and calls answered after at most {} ms",
@@ -208,8 +266,8 @@ impl Run {
 
 impl Run {
     /// Terms count elections: they must not run away, whatever the network does.
-    async fn judge_terms(&mut self, cluster: &Cluster) -> Result<(), Error> {
-        let after = Status::of(&cluster.router_address).await?.terms();
+    async fn judge_terms(&mut self, router: &str) -> Result<(), Error> {
+        let after = Status::of(router).await?.terms();
         let grew = after.iter().map(|(shard, term)| {
             let before = self.terms.get(shard).copied().unwrap_or(0);
             (term.saturating_sub(before), *shard)
@@ -226,12 +284,8 @@ impl Run {
 }
 
 /// Waits until every node is ready and calls are answered that were sent after the repair.
-async fn recovered(
-    cluster: &mut Cluster,
-    clients: &Registers,
-    undone: Instant,
-) -> Result<(), Error> {
-    cluster.ready().await?;
+async fn recovered(target: &mut Target, clients: &Registers, undone: Instant) -> Result<(), Error> {
+    target.ready().await?;
     wait::until("calls are answered again", WAITED_MAX, async || match clients.done_since(undone) {
         0 => Err("none yet"),
         _ => Ok(()),

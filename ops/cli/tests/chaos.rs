@@ -1,6 +1,11 @@
 //! Short runs of `platbook chaos`: real processes, killed for real.
 
+mod installation;
+
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use platbook_chaos_tests::{Cluster, http, wait};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_platbook");
 const SALES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/data");
@@ -61,14 +66,73 @@ fn fault_after_fault_and_an_order_explains_every_answer() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let page = dir.path().join("report.html");
     let page_arg = page.to_str().expect("a path of letters");
-    let told = chaos(&["run", "--for", "40s", "--seed", "3", "--report", page_arg]);
+    let told =
+        chaos(&["run", "--for", "40s", "--seed", "3", "--report", page_arg, "--sales", SALES]);
     says(&told, &["about 12 of them", "lost 0", "went back 0", "all replicas hold the same"]);
+    says(&told, &["feed: ", "right byte for byte", "follower 2: told", "nothing twice"]);
     let page = std::fs::read_to_string(page).expect("a report");
     says(&page, &["nothing was violated", "calls answered", "<svg"]);
     let json = std::fs::read(dir.path().join("report.json")).expect("beside it");
     let report: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
     let faults = report["faults"].as_array().expect("a list").len();
     assert!(faults >= 5, "{faults} faults in 40 s");
+}
+
+/// Whether a process is stopped by a signal: the letter behind its name in its line.
+fn is_stopped(pid: u32) -> bool {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    line.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+}
+
+/// `platbook chaos run` against a cluster that this test started.
+fn against(cluster: &Cluster, more: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    let nodes = cluster.node_addresses.join(",");
+    command.args(["chaos", "run", "--running", &nodes, "--router", &cluster.router_address]);
+    command.args(more).env("PLATBOOK_PARENT", std::process::id().to_string());
+    command.stdin(Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_runs_already_is_hurt_judged_and_left_as_it_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = installation::cluster(dir.path()).await;
+    let mut command = against(&cluster, &["--faults", "pause,partition", "--for", "8s"]);
+    let ended = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    let output = ended.expect("the binary runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    says(&told, &["left out: partition; its links are not ours", "pause", "lost 0"]);
+    says(&told, &["about 12 of them", "all replicas hold the same"]);
+    let path = "/v1/changes?from=beginning&live=false&body=false";
+    let state = http::get(&cluster.router_address, path, &[]).await.expect("an answer").text();
+    assert!(!state.contains("\"id\":\"chaos-"), "its listings were left behind: {state}");
+    cluster.stop().await.expect("no node has ended");
+}
+
+/// Whoever hurts a cluster may die in the middle of it: what was done is undone all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_ends_although_whoever_paused_is_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut cluster = installation::cluster(dir.path()).await;
+    let mut command = against(&cluster, &["--faults", "pause", "--for", "60s"]);
+    let mut tool = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let pids: Vec<u32> = cluster.nodes.iter().map(|node| node.pid()).collect();
+    let within = Duration::from_secs(30);
+    let stopped = wait::until("a node is paused", within, async || {
+        pids.iter().copied().find(|pid| is_stopped(*pid)).ok_or("none is")
+    });
+    let stopped = stopped.await.expect("the first fault is a pause");
+    tool.kill().and_then(|()| tool.wait()).expect("it was running");
+    wait::until("the node goes on", within, async || match is_stopped(stopped) {
+        true => Err("it is stopped"),
+        false => Ok(()),
+    })
+    .await
+    .expect("somebody lets it go on");
+    cluster.ready().await.expect("all serve");
+    cluster.stop().await.expect("no node has ended");
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl Store {
             feed: Vec::new(),
             router: None,
             links: None,
+            node_env: Vec::new(),
         };
         let cluster = Cluster::start(&layout).await?;
         let router = format!("http://{}", cluster.router_address);

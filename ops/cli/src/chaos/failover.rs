@@ -2,16 +2,31 @@
 
 use std::time::Duration;
 
-use platbook_chaos_tests::failover::{self, Plan, Report};
+use platbook_chaos_tests::failover::{self, By, Plan, Report};
+use platbook_chaos_tests::links::Links;
 use platbook_chaos_tests::load::Outcome;
 
 use super::{ClusterArgs, duration, tell};
 use crate::output;
 
-/// Kill leaders, and measure.
+/// How a leader is taken away.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum How {
+    /// SIGKILL
+    Kill,
+    /// SIGSTOP
+    Pause,
+    /// A network that reaches nobody
+    Partition,
+}
+
+/// Take leaders away, and measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FailoverArgs {
-    /// Leaders to kill, one after the other
+    /// How leaders are taken away
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = How::Kill)]
+    by: How,
+    /// Leaders to take away, one after the other
     #[arg(long, value_name = "N", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     kills: u32,
@@ -31,8 +46,15 @@ pub(crate) struct FailoverArgs {
 /// Runs it.
 pub(crate) async fn run(args: FailoverArgs) -> anyhow::Result<()> {
     let mut scratch = args.cluster.scratch()?;
-    let mut cluster = args.cluster.start(&scratch, Vec::new()).await?;
+    let (by, links) = match args.by {
+        How::Kill => (By::Kill, None),
+        How::Pause => (By::Pause, None),
+        How::Partition => (By::Partition, Some(Links::default())),
+    };
+    let mut cluster = args.cluster.start_over(&scratch, Vec::new(), links.clone()).await?;
     let plan = Plan {
+        by,
+        links,
         kills: args.kills,
         seed: args.cluster.seed,
         clients: usize::from(args.clients.max(1)),
@@ -41,7 +63,7 @@ pub(crate) async fn run(args: FailoverArgs) -> anyhow::Result<()> {
     let ended = failover::run(&mut cluster, plan, &mut tell).await;
     let ended = match ended {
         Ok(report) => {
-            show(&report)?;
+            show(&report, by)?;
             let mut violations = report.violations(args.max_resume);
             let count = report.false_elections;
             if args.max_false_elections.is_some_and(|max| count > max) {
@@ -59,15 +81,15 @@ pub(crate) async fn run(args: FailoverArgs) -> anyhow::Result<()> {
     Ok(cluster.stop().await?)
 }
 
-fn show(report: &Report) -> anyhow::Result<()> {
+fn show(report: &Report, by: By) -> anyhow::Result<()> {
     let tally = &report.tally;
     let writes = |outcome| tally.writes_that(outcome);
     let quantiles = report.quantiles();
     output::line("")?;
     let spared: Vec<String> = report.spared.iter().map(ToString::to_string).collect();
     let spared = if spared.is_empty() { "none".to_string() } else { spared.join(", ") };
-    let kills = report.kills;
-    output::line(&format!("kills              {kills}; shards whose leader was spared: {spared}"))?;
+    let (kills, by) = (report.kills, by.name());
+    output::line(&format!("{by:<18} {kills} times; shards whose leader was spared: {spared}"))?;
     output::line(&format!(
         "until writes again {quantiles} ({} times a shard lost its leader)",
         quantiles.count()
@@ -76,7 +98,7 @@ fn show(report: &Report) -> anyhow::Result<()> {
         output::line(&format!("    {bar}"))?;
     }
     output::line(&format!(
-        "elections          {} by kills, {} handed over, {} false",
+        "elections          {} by that, {} handed over, {} false",
         report.elections, report.handed_over, report.false_elections
     ))?;
     output::line(&format!(

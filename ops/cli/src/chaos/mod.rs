@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use platbook_chaos_tests::links::Links;
-use platbook_chaos_tests::{Cluster, Layout};
+use platbook_chaos_tests::{Cluster, Layout, undo};
 
 use crate::output;
 use crate::scratch::Scratch;
@@ -32,14 +32,17 @@ pub(crate) struct ChaosArgs {
 enum ChaosAction {
     /// SIGKILL to all nodes at once in the middle of the feed, then compare with the right answer
     Restart(restart::RestartArgs),
-    /// SIGKILL to leaders under load: how long their shards take no write, and what is lost
+    /// Leaders killed, paused or cut off under load: how long their shards take no write
     Failover(failover::FailoverArgs),
     /// SIGTERM to one node after the other under load: no call may fail
     Rolling(rolling::RollingArgs),
     /// SIGKILL to a consumer of changes, and to nodes, under load: what it misses or is told twice
     Changes(changes::ChangesArgs),
-    /// Fault after fault (kills, pauses, cut networks, bad disks) under load, judged in the end
+    /// Fault after fault (kills, pauses, cut networks, bad disks and clocks) under load, judged in
+    /// the end
     Run(run::RunArgs),
+    #[command(hide = true)]
+    Keeper,
     #[command(hide = true)]
     Consumer(changes::ConsumerArgs),
 }
@@ -75,6 +78,10 @@ pub(crate) async fn run(args: ChaosArgs) -> anyhow::Result<()> {
         ChaosAction::Changes(args) => changes::run(args).await,
         ChaosAction::Run(args) => run::run(args).await,
         ChaosAction::Consumer(args) => changes::consumer(args).await,
+        ChaosAction::Keeper => {
+            undo::keep(std::io::stdin().lock());
+            Ok(())
+        }
     }
 }
 
@@ -94,12 +101,22 @@ impl ClusterArgs {
         feed: Vec<String>,
         links: Option<Links>,
     ) -> anyhow::Result<Cluster> {
+        Ok(Cluster::start(&self.layout(scratch, feed, links)?).await?)
+    }
+
+    /// What to start, which is told.
+    fn layout(
+        &self,
+        scratch: &Scratch,
+        feed: Vec<String>,
+        links: Option<Links>,
+    ) -> anyhow::Result<Layout> {
         let (nodes, shards, seed) = (self.nodes, self.shards, self.seed);
         let told = scratch.told();
         output::line(&format!(
             "{nodes} nodes, {shards} shards, seed {seed}; data and logs: {told}"
         ))?;
-        let layout = Layout {
+        Ok(Layout {
             binary: std::env::current_exe().context("finding this program's own file")?,
             dir: scratch.path().to_owned(),
             nodes: usize::from(nodes),
@@ -107,8 +124,8 @@ impl ClusterArgs {
             feed,
             router: None,
             links,
-        };
-        Ok(Cluster::start(&layout).await?)
+            node_env: Vec::new(),
+        })
     }
 
     /// Passes `ended` on; whatever is wrong keeps the data and tells how to see it again.

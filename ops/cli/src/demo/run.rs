@@ -118,6 +118,7 @@ fn layout(args: &DemoArgs, dir: &Path, journal: &Path) -> anyhow::Result<Layout>
         feed,
         router,
         links: None,
+        node_env: Vec::new(),
     })
 }
 

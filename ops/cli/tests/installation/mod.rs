@@ -26,6 +26,7 @@ pub(crate) async fn cluster_with(dir: &Path, node_flags: &[&str]) -> Cluster {
         feed: Vec::new(),
         router: None,
         links: None,
+        node_env: Vec::new(),
     };
     Cluster::start_with(&layout, node_flags).await.expect("an installation starts")
 }
