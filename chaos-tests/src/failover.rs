@@ -67,8 +67,8 @@ pub struct Plan {
 pub struct Report {
     /// Nodes taken away while they led.
     pub kills: u32,
-    /// From that moment to an acknowledgement of a write that was sent after it, of every shard that
-    /// the killed node led.
+    /// From that moment to an acknowledgement of a write that was sent after it, of every shard
+    /// that the node led.
     pub resumed: Vec<(u32, Duration)>,
     /// Shards, the system shard included, whose leader was never killed.
     pub spared: BTreeSet<u32>,

@@ -1,9 +1,9 @@
 //! What a fault owes to the machine: that it is put back, also when this process dies before it
 //! could do so itself.
 //!
-//! A second process, the *keeper*, is told of every debt before the fault is done, over a pipe. When
-//! the pipe ends with debts left, whoever held it is gone, and the keeper pays them. It is in a group
-//! of its own, so that Ctrl-C does not end both.
+//! A second process, the *keeper*, is told of every debt before the fault is done, over a pipe.
+//! When the pipe ends with debts left, whoever held it is gone, and the keeper pays them. It is in
+//! a group of its own, so that Ctrl-C does not end both.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};

@@ -23,8 +23,8 @@ pub async fn consume(router: &str, path: &Path) -> Result<(), Error> {
     follow(router, "beginning", token, &mut |event| journal.append(&event.id, &event.data)).await
 }
 
-/// Follows all changes for ever, from `token` or, without one, from `beginning` or `now`; `take` gets
-/// every event that says more than that the reader is not forgotten.
+/// Follows all changes for ever, from `token` or, without one, from `beginning` or `now`; `take`
+/// gets every event that says more than that the reader is not forgotten.
 pub async fn follow(
     router: &str,
     from: &str,

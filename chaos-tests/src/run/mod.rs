@@ -3,8 +3,8 @@
 //!
 //! [`target`]: the cluster, our own or one that runs already. [`fault`]: what is done, and undone;
 //! [`injector`]: how, with [`disks`] and [`clocks`]. [`feed`] and `follower`: who uses the store
-//! besides the clients of the crate. [`round`](mod@round): the run. [`report`]: what it was and what
-//! came of it; [`page`]: that for people.
+//! besides the clients of the crate. [`round`](mod@round): the run. [`report`]: what it was and
+//! what came of it; [`page`]: that for people.
 
 pub mod clocks;
 pub mod disks;

@@ -56,6 +56,7 @@ pub fn render(report: &Report) -> String {
         "<h2>Over time</h2><p>Grey: while a fault was there. Light: until all nodes were \
                    ready again and calls were answered.</p>",
     );
+    page.push_str(&bands(report));
     let figure = |name: &str, unit: &str, values: Vec<f64>, colour: &str| {
         curve(report, name, unit, &values, colour)
     };
@@ -113,9 +114,10 @@ fn x(report: &Report, ms: u64) -> f64 {
     LEFT + (WIDTH - LEFT) * ms as f64 / report.length_ms.max(1) as f64
 }
 
-/// Behind every figure: when faults were there, and when recoveries.
-fn bands(report: &Report, height: f64) -> String {
-    let mut out = String::new();
+/// Behind every figure: when faults were there, and when recoveries. Drawn once, and used by all.
+fn bands(report: &Report) -> String {
+    let mut out = "<svg width=\"0\" height=\"0\"><defs><g id=\"bands\">".to_string();
+    let height = FIGURE_HEIGHT;
     let mut band = |from: u64, to: u64, colour: &str, fault: &Injected| {
         let (from, to) = (x(report, from), x(report, to));
         put(
@@ -133,6 +135,7 @@ fn bands(report: &Report, height: f64) -> String {
         band(fault.from_ms, fault.to_ms, "#dddddd", fault);
         band(fault.to_ms, fault.recovered_ms, "#f3f3f3", fault);
     }
+    out.push_str("</g></defs></svg>");
     out
 }
 
@@ -149,11 +152,11 @@ fn curve(report: &Report, name: &str, unit: &str, values: &[f64], colour: &str) 
         .collect();
     format!(
         "<svg viewBox=\"0 0 {WIDTH} {FIGURE_HEIGHT}\" width=\"{WIDTH}\" height=\"{FIGURE_HEIGHT}\" \
-         role=\"img\" aria-label=\"{name}\">{}<text x=\"{LEFT}\" y=\"11\">{name}, {unit}; at most \
-         {most:.0}</text><line x1=\"{LEFT}\" y1=\"{FIGURE_HEIGHT}\" x2=\"{WIDTH}\" \
+         role=\"img\" aria-label=\"{name}\"><use href=\"#bands\"/><text x=\"{LEFT}\" \
+         y=\"11\">{name}, {unit}; at most {most:.0}</text><line x1=\"{LEFT}\" \
+         y1=\"{FIGURE_HEIGHT}\" x2=\"{WIDTH}\" \
          y2=\"{FIGURE_HEIGHT}\" stroke=\"#999\"/><polyline fill=\"none\" stroke=\"{colour}\" \
          stroke-width=\"1.5\" points=\"{}\"/></svg>",
-        bands(report, FIGURE_HEIGHT),
         points.join(" ")
     )
 }

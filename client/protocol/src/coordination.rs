@@ -199,6 +199,11 @@ impl Coordination {
         Coordination { admission, label: None, readmits: 0, stage: Stage::Admit }
     }
 
+    /// What is carried through.
+    pub fn message(&self) -> Message {
+        self.admission.message
+    }
+
     /// After [`Verdict::Busy`]: starts over at once, where the driver would rather wait than leave
     /// the message in the queue. It keeps its label, and the condition is not asked again.
     pub fn start_over(&mut self) {

@@ -5,6 +5,10 @@
 //! sees that the register it holds is outdated. So a listing that is live throughout is never
 //! reported missing, and successive reads never go back in revision. A deletion counts from the
 //! moment at which the register admits it.
+//!
+//! Who believes to know the ZIP may ask for its row together with the register. A live row of just
+//! the register's revision is what that revision wrote, whenever it was read, and the register was
+//! current when it was read; any other row of that time is not looked at ([`ReadById::on_guess`]).
 
 use crate::row::Row;
 use crate::rpc::RegisterView;
@@ -94,6 +98,20 @@ impl ReadById {
             }
             (Some(_), None) | (None, _) => Stage::Finished(Reading::NotFound),
         };
+    }
+
+    /// Takes a row that was read together with the register, or before it: it is the answer if it
+    /// is just what the register says, and nothing otherwise. Tells whether it is.
+    pub fn on_guess(&mut self, zip: Zip, row: Option<Row>) -> bool {
+        let Stage::Rows(rows) = &self.stage else { return false };
+        let revision = rows.revision;
+        let is_it = rows.is_home
+            && rows.zip == zip
+            && row.is_some_and(|row| row.is_live() && row.revision() == revision);
+        if is_it {
+            self.stage = Stage::Finished(Reading::Found { zip, revision });
+        }
+        is_it
     }
 
     /// Takes the row that was asked for, `None` if nothing stands there. Tells whether the driver

@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Leaders;
+use crate::read::homes::Homes;
 
 /// Bodies that registers are letting go of at the same time, while nobody waits for that.
 const RELEASES_MAX: u32 = 4_096;
@@ -50,6 +51,7 @@ pub(crate) struct Shards {
     rows: OfKind<Rows<false>>,
     bodies: [OfKind<Rows<true>>; 2],
     releases: Arc<Semaphore>,
+    homes: Homes,
 }
 
 impl Shards {
@@ -74,6 +76,7 @@ impl Shards {
             registers: [registers(Consistency::Linearizable), registers(Consistency::Lease)],
             rows: OfKind::new(rows, queue, metrics.clone()),
             bodies: [bodies(Consistency::Linearizable), bodies(Consistency::Lease)],
+            homes: Homes::new(),
             releases: Arc::new(Semaphore::new(RELEASES_MAX as usize)),
             leaders,
         }
@@ -82,6 +85,11 @@ impl Shards {
     /// Who is asked where nothing is gathered.
     pub(crate) fn leaders(&self) -> &Leaders {
         &self.leaders
+    }
+
+    /// Where listings may stand.
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     /// Room for so many releases that nobody waits for; `None`: whoever caused them must.

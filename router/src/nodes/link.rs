@@ -24,9 +24,11 @@ const PAUSE_MS_MIN: u64 = 20;
 /// shards' writes wait for this connection.
 const PAUSE_MS_MAX: u64 = 250;
 /// A ping is sent when nothing was received for so long.
-const PING_INTERVAL_MS: u64 = 1_000;
-/// A connection whose ping is not answered for so long is dead.
-const PING_TIMEOUT_MS: u64 = 2_000;
+const PING_INTERVAL_MS: u64 = 500;
+/// A connection whose ping is not answered for so long is dead. Whatever waits for a node that is
+/// silent, but not gone, waits this long and the interval before it is asked elsewhere; its shards
+/// have other leaders before that.
+const PING_TIMEOUT_MS: u64 = 1_000;
 /// Receive window of one stream, so that a scan is not paced by round trips.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Receive window of the connection.

@@ -7,7 +7,7 @@
 use platbook_protocol::coordination::{Answer, Coordination, Step, Verdict};
 use platbook_protocol::listing::{Prepared, PreparedBody};
 use platbook_protocol::op::{Op, OpOutcome};
-use platbook_protocol::register::Admission;
+use platbook_protocol::register::{Admission, Label, Message};
 use platbook_protocol::rpc::RowView;
 use platbook_protocol::{ListingId, Revision, ShardId, Slot, Zip};
 
@@ -113,6 +113,17 @@ impl Flight {
             Step::Write { zip, .. } | Step::Erase { zip, .. } => Ask::Op(Slot::of_zip(&zip)),
             Step::CheckRow { zip } => Ask::Row(zip),
             Step::Release { .. } | Step::Finished(_) => Ask::Nothing,
+        }
+    }
+
+    /// The ZIP in which it stands now, if its message put it there.
+    pub(crate) fn home(&self) -> Option<Zip> {
+        match (&self.ending, self.coordination.message()) {
+            (
+                Some(Ending::Verdict(Verdict::Acknowledge { label: Label::Applied, .. })),
+                Message::Upsert(upsert),
+            ) => Some(upsert.zip),
+            _ => None,
         }
     }
 
@@ -284,7 +295,7 @@ fn unexpected(shard: ShardId) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use platbook_protocol::register::{Admitted, Decision, Label, Message};
+    use platbook_protocol::register::{Admitted, Decision};
     use platbook_protocol::row::WriteOutcome;
     use platbook_protocol::{TimeMs, Zip};
 

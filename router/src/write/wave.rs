@@ -167,11 +167,16 @@ impl Wave {
         }));
     }
 
-    /// Lets the registers of those of the messages that have their ending let go of their bodies.
+    /// Remembers where those of the messages that have their ending put their listings, and lets
+    /// their registers let go of the bodies.
     fn release(&mut self, indices: &[usize]) {
         let mut lists: BTreeMap<ShardId, Vec<Bytes>> = BTreeMap::new();
         for index in indices {
-            let Some((slot, op)) = self.flights[*index].take_release() else { continue };
+            let flight = &mut self.flights[*index];
+            if let Some(zip) = flight.home() {
+                self.shards.homes().note(flight.id(), zip);
+            }
+            let Some((slot, op)) = flight.take_release() else { continue };
             // Nobody's slot for the moment: the sweeper finds it later.
             let Some(shard) = self.shards.leaders().directory().shard_of(slot) else { continue };
             let mut list = OpList::default();

@@ -44,6 +44,8 @@ pub(crate) enum Mutation {
     SettleWithoutRevision,
     /// The reader takes markers for nothing.
     ReaderIgnoresMarkers,
+    /// The reader believes a row that it read before the register, whatever the register says.
+    GuessIsBelieved,
     /// The reader takes a row of an earlier life for the listing.
     ReaderIgnoresDeath,
     /// Nobody finishes what a plain PUT left behind.
@@ -85,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) crashes: bool,
     /// Readings by id, one after the other.
     pub(crate) reads: u8,
+    /// A reading may begin with the row of any ZIP, before it reads the register.
+    pub(crate) guesses: bool,
     /// How far the register's shard is behind the rows' shards.
     pub(crate) lag_ms: u64,
     pub(crate) mutation: Option<Mutation>,
@@ -110,6 +114,7 @@ impl Config {
             collects: false,
             crashes: true,
             reads: 0,
+            guesses: false,
             lag_ms: 0,
             mutation: None,
             fates: Vec::new(),
@@ -132,6 +137,10 @@ impl Config {
 
     pub(crate) fn reads(self, reads: u8) -> Config {
         Config { reads, ..self }
+    }
+
+    pub(crate) fn guesses(self) -> Config {
+        Config { guesses: true, ..self }
     }
 
     pub(crate) fn repeats(self) -> Config {

@@ -95,6 +95,14 @@ fn readers_hold() {
 }
 
 #[test]
+fn readers_that_guess_hold() {
+    must_hold(a_move().reads(2).guesses().ticks(0));
+    must_hold(there_and_back().reads(1).guesses().copies(0).ticks(0));
+    must_hold(recreated_elsewhere().reads(2).guesses().copies(0).ticks(0));
+    must_hold(moved_and_deleted().reads(1).guesses().copies(0).ticks(0));
+}
+
+#[test]
 fn clocks_that_differ_hold() {
     must_hold(a_move().lag(1));
     must_hold(recreated().lag(1).copies(0));
@@ -172,4 +180,6 @@ fn each_rule_is_needed_by_those_who_read() {
     must_break(config.without(Mutation::ReaderIgnoresMarkers), &[NotFound, WentBack]);
     let config = recreated_elsewhere().reads(1).ticks(0);
     must_break(config.without(Mutation::ReaderIgnoresDeath), &[WentBack]);
+    let config = a_move().reads(2).guesses().ticks(0);
+    must_break(config.without(Mutation::GuessIsBelieved), &[WentBack]);
 }

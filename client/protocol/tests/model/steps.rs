@@ -147,7 +147,7 @@ impl World {
         let readable = self.readable();
         let born = self.register.died.next();
         let floor = self.seen.max(readable.unwrap_or_default()).max(born);
-        Reader { read: ReadById::new(), floor, must_find: readable.is_some() }
+        Reader { read: ReadById::new(), guess: None, floor, must_find: readable.is_some() }
     }
 
     pub(crate) fn row_for_reader(&self, config: &Config, zip: Zip) -> Option<Row> {

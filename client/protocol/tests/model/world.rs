@@ -76,6 +76,10 @@ pub(crate) enum Action {
     CollectRegister,
     /// A reader begins, or reads.
     Read,
+    /// A reader begins with the row of a ZIP.
+    Guess {
+        zip: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +108,8 @@ pub(crate) struct Sweeper {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reader {
     pub(crate) read: ReadById,
+    /// A row that it read before the register.
+    pub(crate) guess: Option<(Zip, Option<Row>)>,
     /// Least revision that it may find.
     pub(crate) floor: Revision,
     /// The listing has been live since the reader started.
@@ -202,6 +208,9 @@ impl World {
         if self.reader.is_some() || self.reads > 0 {
             actions.push(Action::Read);
         }
+        if config.guesses && self.reader.is_none() && self.reads > 0 {
+            actions.extend((0..config.zips).map(|zip| Action::Guess { zip: zip as u8 }));
+        }
     }
 
     fn may_deliver(&self, config: &Config, message: usize) -> bool {
@@ -242,6 +251,12 @@ impl World {
                 self.collected = true;
             }
             Action::Read => self.read(config)?,
+            Action::Guess { zip } => {
+                self.reads -= 1;
+                let (mut reader, zip) = (self.new_reader(), usize::from(zip));
+                reader.guess = Some((ZIPS[zip], self.rows[zip]));
+                self.reader = Some(reader);
+            }
         }
         self.published = self.register.alive && (self.published || self.readable().is_some());
         if let Some(reader) = &mut self.reader
@@ -382,7 +397,18 @@ impl World {
             self.new_reader()
         });
         match reader.read.next() {
-            ReadStep::ReadRegister => reader.read.on_register(Some(self.view(config))),
+            ReadStep::ReadRegister => {
+                let mut view = self.view(config);
+                if let (true, Some((zip, Some(row)))) =
+                    (config.has(Mutation::GuessIsBelieved), reader.guess)
+                {
+                    (view.zip, view.revision) = (Some(zip), row.revision());
+                }
+                reader.read.on_register(Some(view));
+                if let Some((zip, row)) = reader.guess.take() {
+                    reader.read.on_guess(zip, row);
+                }
+            }
             ReadStep::ReadRow { zip } => {
                 reader.read.on_row(self.row_for_reader(config, zip));
             }

@@ -30,9 +30,9 @@ pub(crate) struct RunArgs {
     /// Write the report to this file (HTML) and beside it as JSON; default: into the data
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Hurt the nodes that listen at these addresses of this machine (`IP:PORT`), instead of a cluster
-    /// of the run's own; whatever runs them must start them again. Listings named chaos-* are
-    /// written, and deleted in the end
+    /// Hurt the nodes that listen at these addresses of this machine (`IP:PORT`), instead of a
+    /// cluster of the run's own; whatever runs them must start them again. Listings named chaos-*
+    /// are written, and deleted in the end
     #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', requires = "router")]
     running: Vec<String>,
     /// Their router, `HOST:PORT`, plain HTTP
