@@ -360,7 +360,11 @@ fn options(config: &StoreConfig, cache: &Cache) -> Options {
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
 
-    let mut options = Options::default();
+    // Whoever closes a store flushes it, and may wait for that; the destructor of one that was
+    // given up must not: the log has everything. There is no function for this option.
+    let mut options = Options::default()
+        .get_options_from_string("avoid_flush_during_shutdown=true")
+        .expect("an option that RocksDB knows");
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
     // Frames are compressed at the edge, and the rest is small.
