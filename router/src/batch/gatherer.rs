@@ -22,6 +22,20 @@ const ITEM_OVERHEAD_BYTES: usize = 256;
 /// What a client is told to wait when a queue is full.
 const RETRY_AFTER_MS: u32 = 1_000;
 
+/// What belongs to one call.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    /// Who is asked.
+    pub(crate) shard: ShardId,
+    /// Until when somebody waits.
+    pub(crate) deadline: Instant,
+    /// What may be concluded meanwhile.
+    pub(crate) wire: &'a OnTheWire,
+    /// Whether somebody still waits for the item at this place. Whoever does not was told what may
+    /// be concluded, so no attempt that begins later may carry the item.
+    pub(crate) is_waiting: &'a (dyn Fn(usize) -> bool + Sync),
+}
+
 /// What is gathered, and how a batch of it is asked.
 pub(crate) trait Kind: Sized + Send + Sync + 'static {
     /// One question.
@@ -39,10 +53,8 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
     /// Asks `items` in one call; answers are in the same order.
     fn ask(
         &self,
-        shard: ShardId,
         items: Vec<Self::Item>,
-        deadline: Instant,
-        wire: &OnTheWire,
+        call: Call<'_>,
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Failure>> + Send;
 
     /// The metrics of the kind.
@@ -179,7 +191,11 @@ impl<K: Kind> Task<K> {
         let (kind, shard, metrics) = (self.kind.clone(), self.shard, self.metrics.clone());
         self.in_flight.spawn(async move {
             let started = Instant::now();
-            let result = kind.ask(shard, items, deadline, &wire).await;
+            let is_waiting = |at: usize| {
+                asked.get(at).is_some_and(|waiting| waiting.submission.is_waiting(waiting.index))
+            };
+            let call = Call { shard, deadline, wire: &wire, is_waiting: &is_waiting };
+            let result = kind.ask(items, call).await;
             K::metrics(&metrics).on_batch(asked.len(), started.elapsed(), result.is_ok());
             deliver(shard, &asked, result, wire.maybe());
         });

@@ -1,19 +1,20 @@
 //! What is gathered: proposals, registers, rows.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use platbook_protocol::codec;
 use platbook_protocol::op::{BATCH_BYTES_MAX, BATCH_OPS_MAX, OpOutcome};
 use platbook_protocol::rpc::{
     Consistency, Propose, Proposed, ReadRegisters, ReadRows, RegisterView, RowView,
 };
-use platbook_protocol::{ListingId, ShardId, Zip};
-use tokio::time::Instant;
+use platbook_protocol::{ListingId, Zip};
 
 use super::fair_queue::BatchLimits;
-use super::gatherer::Kind;
+use super::gatherer::{Call, Kind};
 use crate::error::Failure;
 use crate::metrics::{BatchMetrics, Metrics};
-use crate::nodes::{Leaders, OnTheWire};
+use crate::nodes::Leaders;
 
 /// Items of one source before the next one has its turn.
 const TURN_ITEMS_MAX: usize = 32;
@@ -44,25 +45,38 @@ impl Kind for Proposals {
         item.len()
     }
 
-    async fn ask(
-        &self,
-        shard: ShardId,
-        items: Vec<Bytes>,
-        deadline: Instant,
-        wire: &OnTheWire,
-    ) -> Result<Vec<OpOutcome>, Failure> {
-        let ops = items.concat();
-        let count = items.len() as u32;
-        drop(items);
-        let encode =
-            |deadline_ms| codec::encode(&Propose { shard, deadline_ms, count, ops: &ops }).into();
+    async fn ask(&self, items: Vec<Bytes>, call: Call<'_>) -> Result<Vec<OpOutcome>, Failure> {
+        let Call { shard, deadline, wire, is_waiting } = call;
+        // What the last attempt carried.
+        let carried = Mutex::new(Vec::new());
+        let encode = |deadline_ms| {
+            let places: Vec<usize> = (0..items.len()).filter(|at| is_waiting(*at)).collect();
+            let ops = places.iter().map(|at| items[*at].as_ref()).collect::<Vec<_>>().concat();
+            let count = places.len() as u32;
+            *carried.lock().unwrap_or_else(PoisonError::into_inner) = places;
+            codec::encode(&Propose { shard, deadline_ms, count, ops: &ops }).into()
+        };
         let proposed: Proposed = self.leaders.propose(shard, deadline, wire, encode).await?;
-        Ok(proposed.outcomes)
+        let carried = carried.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(in_places(carried, proposed.outcomes, items.len()))
     }
 
     fn metrics(metrics: &Metrics) -> &BatchMetrics {
         &metrics.proposals
     }
+}
+
+/// Outcomes at the places of the items that an attempt carried. Nobody looks at the other places.
+fn in_places(carried: Vec<usize>, outcomes: Vec<OpOutcome>, count: usize) -> Vec<OpOutcome> {
+    if carried.len() == count || carried.len() != outcomes.len() {
+        // All of them; or a wrong number, which whoever asked finds out.
+        return outcomes;
+    }
+    let mut placed = vec![OpOutcome::Noted; count];
+    for (place, outcome) in carried.into_iter().zip(outcomes) {
+        placed[place] = outcome;
+    }
+    placed
 }
 
 /// Registers to be read.
@@ -90,10 +104,8 @@ impl Kind for Registers {
 
     async fn ask(
         &self,
-        shard: ShardId,
         items: Vec<ListingId>,
-        deadline: Instant,
-        _wire: &OnTheWire,
+        Call { shard, deadline, .. }: Call<'_>,
     ) -> Result<Vec<Option<RegisterView>>, Failure> {
         let encode = |deadline_ms| {
             let ids = items.iter().map(ListingId::as_str).collect();
@@ -133,10 +145,8 @@ impl<const WITH_BODIES: bool> Kind for Rows<WITH_BODIES> {
 
     async fn ask(
         &self,
-        shard: ShardId,
         items: Vec<(Zip, ListingId)>,
-        deadline: Instant,
-        _wire: &OnTheWire,
+        Call { shard, deadline, .. }: Call<'_>,
     ) -> Result<Vec<Option<RowView>>, Failure> {
         let encode = |deadline_ms| {
             let rows = items.iter().map(|(zip, id)| (*zip, id.as_str())).collect();
@@ -149,5 +159,19 @@ impl<const WITH_BODIES: bool> Kind for Rows<WITH_BODIES> {
 
     fn metrics(metrics: &Metrics) -> &BatchMetrics {
         &metrics.rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_go_to_the_places_of_what_was_carried() {
+        let (erased, noted) = (OpOutcome::Erased, OpOutcome::Noted);
+        let placed = in_places(vec![2], vec![erased.clone()], 3);
+        assert_eq!(placed, [noted.clone(), noted, erased.clone()]);
+        assert_eq!(in_places(vec![0], vec![erased.clone()], 1).len(), 1);
+        assert_eq!(in_places(vec![0, 1], vec![erased], 3).len(), 1, "a wrong number stays wrong");
     }
 }

@@ -1,7 +1,8 @@
 //! What one request handed in, and what became of each item.
 //!
 //! Invariant: an item is in the hands of the queue, of one batch, or done; when its request gives
-//! up, an item that was never sent is known to have had no effect, and is never sent afterwards.
+//! up, an item that was never sent is known to have had no effect, and is never sent afterwards. A
+//! batch goes on for those who still wait, so it looks before every attempt who that is.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -65,6 +66,11 @@ impl<I, A> Submission<I, A> {
         }
     }
 
+    /// Whether an item that was taken to be sent is still waited for.
+    pub(crate) fn is_waiting(&self, index: usize) -> bool {
+        matches!(self.lock().slots.get(index), Some(Slot::Sent(_)))
+    }
+
     /// Notes the answer to an item; one that comes after its request gave up is dropped.
     pub(crate) fn finish(&self, index: usize, result: Result<A, Failure>) {
         let mut state = self.lock();
@@ -88,7 +94,10 @@ impl<I, A> Submission<I, A> {
     /// Ends it: what was not sent never will be.
     fn give_up(&self) -> Vec<Result<A, Failure>> {
         let shard = self.shard;
-        let slots = std::mem::take(&mut self.lock().slots);
+        // Until this is concluded nobody may find out who waits: an attempt that begins now has
+        // said so by its mark, or finds nobody.
+        let mut state = self.lock();
+        let slots = std::mem::take(&mut state.slots);
         let conclude = |slot| match slot {
             Slot::Done(result) => result,
             Slot::Sent(wire) if wire.maybe() => {
@@ -149,6 +158,19 @@ mod tests {
         assert!(matches!(results[3], Err(Failure::Unavailable { .. })));
         assert_eq!(submission.start(3, &open), None, "given up is never sent");
         submission.finish(0, Ok(1));
+    }
+
+    /// Seed 301 of the simulation: a batch without a leader was tried again, for others, after one
+    /// request had been told that it had no effect, and so a refused delete happened.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_between_two_attempts_is_no_part_of_the_next_one() {
+        let submission = submission(vec![10]);
+        let wire = Arc::new(OnTheWire::default());
+        assert_eq!(submission.start(0, &wire), Some(10));
+        assert!(submission.is_waiting(0));
+        assert!(matches!(submission.wait().await[0], Err(Failure::Unavailable { .. })));
+        wire.set(true);
+        assert!(!submission.is_waiting(0));
     }
 
     #[tokio::test(start_paused = true)]

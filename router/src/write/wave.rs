@@ -27,8 +27,6 @@ use crate::error::Failure;
 const PAUSE_MS_MIN: u64 = 4;
 /// Longest pause.
 const PAUSE_MS_MAX: u64 = 250;
-/// After this time a release that found no leader is left to the shard's sweeper.
-const RELEASE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Carries `deliveries` through, or as far as `deadline` allows; endings are in the same order.
 pub(crate) async fn deliver(
@@ -186,7 +184,8 @@ impl Wave {
         for (shard, ops) in lists {
             let permit = self.shards.try_release(ops.len());
             let (shards, source) = (self.shards.clone(), self.source);
-            let deadline = Instant::now() + RELEASE_WITHIN;
+            // What finds no leader until then is left to the shard's sweeper.
+            let deadline = self.deadline;
             let is_unseen = permit.is_some();
             let released = async move {
                 let results = shards.propose(shard, source, ops, deadline).await;
