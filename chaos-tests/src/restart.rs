@@ -130,8 +130,7 @@ async fn send(
     let mut sent = 0;
     while sent < count {
         beat.tick().await;
-        let next = std::iter::from_fn(|| messages.next(now_ms()));
-        let batch: Vec<String> = next.take(BATCH_MAX.min(count - sent)).collect();
+        let batch = messages.batch(now_ms(), BATCH_MAX.min(count - sent));
         if batch.is_empty() {
             break;
         }

@@ -40,6 +40,11 @@ impl Messages {
         self.events.len()
     }
 
+    /// The next bodies, at most so many, to be sent at `now`; none at the end.
+    pub fn batch(&mut self, now: u64, most: usize) -> Vec<String> {
+        std::iter::from_fn(|| self.next(now)).take(most).collect()
+    }
+
     /// The next message body, to be sent at `now` (milliseconds since 1970).
     pub fn next(&mut self, now: u64) -> Option<String> {
         Some(match self.events.next()? {

@@ -85,8 +85,7 @@ async fn send(
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         beat.tick().await;
-        let next = std::iter::from_fn(|| messages.next(now_ms()));
-        let batch: Vec<String> = next.take(BATCH_MAX).collect();
+        let batch = messages.batch(now_ms(), BATCH_MAX);
         if batch.is_empty() {
             break;
         }

@@ -61,7 +61,7 @@ impl Follower {
 
     /// Ends it once it was told everything; gives what it found, the lags, and what is wrong.
     pub(super) async fn end(
-        self,
+        mut self,
         zips: &[String],
     ) -> Result<(String, Vec<u32>, Vec<String>), Error> {
         let newest = newest(&self.router).await?;
@@ -74,26 +74,25 @@ impl Follower {
         });
         let late = told.await.err();
         let mut wrong: Vec<String> = late.iter().map(ToString::to_string).collect();
-        let mut task = self;
-        if task.task.is_finished() {
-            match (&mut task.task).await {
+        if self.task.is_finished() {
+            match (&mut self.task).await {
                 Ok(Err(error)) => wrong.push(format!("a follower was refused: {error}")),
                 Ok(Ok(())) | Err(_) => wrong.push("a follower ended by itself".to_string()),
             }
         }
-        task.task.abort();
-        let Heard { judgement, lags_ms } = std::mem::take(&mut *lock(&task.heard));
+        self.task.abort();
+        let Heard { judgement, lags_ms } = std::mem::take(&mut *lock(&self.heard));
         wrong.extend(judgement.violations.iter().map(|what| format!("a follower: {what}")));
         if judgement.more > 0 {
             wrong.push(format!("a follower: and {} more", judgement.more));
         }
         let mut found = format!("told {} rows and {} changes", judgement.rows, judgement.changes);
-        if task.has_state {
+        if self.has_state {
             let mut all: Vec<String> = zips.to_vec();
             all.extend(judgement.listings.keys().map(|(zip, _)| zip.clone()));
             all.sort_unstable();
             all.dedup();
-            wrong.extend(compare(&task.router, &all, &judgement).await?);
+            wrong.extend(compare(&self.router, &all, &judgement).await?);
             found.push_str(&format!("; compared with the store in {} ZIPs", all.len()));
         }
         Ok((found, lags_ms, wrong))

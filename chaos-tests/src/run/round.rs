@@ -98,11 +98,11 @@ pub async fn run(
         tokio::time::sleep(pause).await;
         run.round(target, &clients, fault, tell).await?;
     }
-    let report = run.judge(target, Workload { load, clients, feed, zips }, tell).await?;
+    let report = run.judge(target, Workload { load, clients, feed, zips }, tell).await;
     if let Target::Running(_) = target {
         clear(&router, &ids).await?;
     }
-    Ok(report)
+    report
 }
 
 /// Those of the faults that can be done here, which must be some.

@@ -4,10 +4,11 @@
 //! 2. [`submission`]: what one request handed in, and what became of each item.
 //! 3. [`gatherer`]: the task of one shard and kind: few calls in flight, the next gathers.
 //! 4. [`kinds`]: proposals, registers, rows.
-//! 5. [`shards`]: the gatherers of all shards.
+//! 5. [`shards`]: the gatherers of all shards; [`homes`]: where listings may stand.
 
 pub(crate) mod fair_queue;
 pub(crate) mod gatherer;
+pub(crate) mod homes;
 pub(crate) mod kinds;
 pub(crate) mod shards;
 pub(crate) mod submission;

@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use super::fair_queue::Source;
 use super::gatherer::{Gatherer, Kind, QueueLimits};
+use super::homes::Homes;
 use super::kinds::{Proposals, Registers, Rows};
 use crate::config::Limits;
 use crate::error::Failure;
 use crate::metrics::Metrics;
 use crate::nodes::Leaders;
-use crate::read::homes::Homes;
 
 /// Bodies that registers are letting go of at the same time, while nobody waits for that.
 const RELEASES_MAX: u32 = 4_096;

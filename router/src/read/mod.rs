@@ -6,8 +6,7 @@
 //! 3. [`stream`]: a response body that is pumped with backpressure; [`places`]: how many at a time.
 //! 4. [`query`]: what is asked of a ZIP; [`etag`], [`cursor`]: names for its states and pages.
 //! 5. [`cache`]: whole responses, checked before every use.
-//! 6. [`by_id`]: listings by their ids, [`homes`]: where they may stand; [`lists`]: quarantine and
-//!    suspects.
+//! 6. [`by_id`]: listings by their ids; [`lists`]: quarantine and suspects.
 
 pub(crate) mod by_id;
 pub(crate) mod cache;
@@ -15,7 +14,6 @@ pub(crate) mod cursor;
 pub(crate) mod encoding;
 pub(crate) mod etag;
 pub(crate) mod fields;
-pub(crate) mod homes;
 pub(crate) mod lists;
 pub(crate) mod open;
 pub(crate) mod places;

@@ -27,6 +27,8 @@ use guarded::{Guarded, Patience};
 
 /// Pause after a failed accept: the usual cause, too many open files, needs time to go away.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// Longest wait in the end for what nobody waits for.
+const RELEASED_WITHIN: Duration = Duration::from_millis(500);
 /// Streams of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 256;
 /// Receive window of one HTTP/2 stream, so that bulk writes are not paced by round trips.
@@ -124,9 +126,6 @@ impl Server {
         info!(%address, "router stopped");
     }
 }
-
-/// Longest wait in the end for what nobody waits for.
-const RELEASED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end, or until what is under way at `shutdown` is answered.
 async fn converse(stream: TcpStream, app: &Arc<App>, shutdown: CancellationToken) {

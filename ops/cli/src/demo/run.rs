@@ -137,8 +137,7 @@ async fn replay(
     let mut left = 0;
     loop {
         beat.tick().await;
-        let batch: Vec<String> =
-            std::iter::from_fn(|| messages.next(now_ms())).take(BATCH_MAX).collect();
+        let batch = messages.batch(now_ms(), BATCH_MAX);
         if batch.is_empty() {
             return Ok(sent);
         }
