@@ -195,6 +195,11 @@ impl GroupLog {
         self.group.inner().view.clone()
     }
 
+    /// Why the whole log is poisoned, if it is: what was appended since is not in it.
+    pub fn fault(&self) -> Option<String> {
+        self.handle.core.fault.borrow().clone()
+    }
+
     /// Follows the greatest index such that everything up to it is synced; it falls at a
     /// truncation. `None`: nothing is.
     pub fn durable_index(&self) -> watch::Receiver<Option<u64>> {

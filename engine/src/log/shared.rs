@@ -37,7 +37,7 @@ pub(crate) struct Core {
     groups: Mutex<Groups>,
     /// Groups with a synced record: those that a checkpoint must hold.
     synced: Mutex<Groups>,
-    fault: watch::Sender<Option<String>>,
+    pub(crate) fault: watch::Sender<Option<String>>,
     /// How the writer ended.
     finished: watch::Sender<Option<Result<(), LogError>>>,
 }

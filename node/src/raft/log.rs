@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 
+use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use platbook_engine::log::{GroupLog, LogError, Record};
@@ -37,6 +38,20 @@ impl RaftLog {
     }
 }
 
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(&i) => i,
+        Bound::Excluded(&i) => i + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(&i) => i + 1,
+        Bound::Excluded(&i) => i,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
 fn io_error(e: LogError) -> io::Error {
     io::Error::other(e)
 }
@@ -46,16 +61,7 @@ impl RaftLogReader<Types> for RaftLog {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        let from = match range.start_bound() {
-            Bound::Included(&i) => i,
-            Bound::Excluded(&i) => i + 1,
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(&i) => i + 1,
-            Bound::Excluded(&i) => i,
-            Bound::Unbounded => u64::MAX,
-        };
+        let (from, to) = bounds(&range);
         self.read(from, to, usize::MAX)
     }
 
@@ -65,6 +71,40 @@ impl RaftLogReader<Types> for RaftLog {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         self.read(start, end, READ_BYTES_MAX)
+    }
+
+    /// What is to be applied, some at a time. A log that failed lacks what was appended since: its
+    /// stream ends in an error, because what is not given must not count as applied.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = bounds(&range);
+        let begin = Some((self.clone(), from, Vec::new().into_iter()));
+        let stream = futures_util::stream::unfold(begin, move |state| async move {
+            let (log, at, mut read) = state?;
+            if let Some(entry) = read.next() {
+                return Some((Ok(entry), Some((log, at, read))));
+            }
+            if at >= to {
+                return None;
+            }
+            let chunk = match log.read(at, to, READ_BYTES_MAX) {
+                Ok(chunk) => chunk,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let next = chunk.last().map_or(to, |last| last.log_id.index + 1);
+            let mut read = chunk.into_iter();
+            match (read.next(), log.group.fault()) {
+                (Some(first), _) => Some((Ok(first), Some((log, next, read)))),
+                (None, Some(fault)) => Some((Err(io::Error::other(fault)), None)),
+                (None, None) => None,
+            }
+        });
+        stream.fuse()
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -101,6 +141,7 @@ impl RaftLogStorage<Types> for RaftLog {
         I::IntoIter: OptionalSend,
     {
         let records: Vec<Record> = entries.into_iter().map(wire::record_of).collect();
+        self.watched.appends(&records);
         let (watched, last) = (self.watched.clone(), records.last().map(|record| record.index));
         let flushed = Box::new(move |result: Result<(), LogError>| {
             if let (Ok(()), Some(last)) = (&result, last) {
