@@ -44,6 +44,15 @@ pub enum NodeError {
         /// The node.
         node: NodeId,
     },
+    /// Syncs that lied: what was acknowledged is gone, and votes may be.
+    #[error(
+        "the log lost entries that this node had acknowledged: its disk did not keep what it said \
+         it had synced ({what}); wipe the directory, start with --rejoin and replace its replicas"
+    )]
+    LogLost {
+        /// Whose, and how much.
+        what: String,
+    },
     /// Peers would call somewhere else.
     #[error(
         "the cluster knows node {node} at {known}, this process was started at {own}: start it \

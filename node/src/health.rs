@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use platbook_protocol::rpc::{Clock as ClockCall, ClockAnswer};
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::blocking::blocking;
 use crate::config::NodeConfig;
+use crate::error::NodeError;
 use crate::node::Node;
 use crate::rpc::client;
 use crate::{pace, replicas};
@@ -36,6 +38,7 @@ pub(crate) struct Health {
     leaderships_received: Arc<AtomicU64>,
     damage: Arc<OnceLock<String>>,
     disk_slow: Arc<AtomicBool>,
+    log_lost: Arc<SetOnce<String>>,
 }
 
 impl Health {
@@ -85,6 +88,12 @@ impl Health {
         if self.damage.set(what.clone()).is_ok() {
             error!(damage = %what, "this node's disk is damaged: it has to be rebuilt");
         }
+    }
+
+    /// Notes that entries are gone which this node had acknowledged: it has to stop, for good.
+    pub(crate) fn on_log_lost(&self, what: String) {
+        // The first one is enough.
+        let _ = self.log_lost.set(what);
     }
 
     /// What the disk has lost, if anything was found.
@@ -162,6 +171,7 @@ fn disk_space(path: &Path) -> Option<(u64, u64)> {
 /// Starts the watchers.
 pub(crate) fn start(node: &Arc<Node>) {
     node.spawn(watch_log(node.clone()));
+    node.spawn(watch_lies(node.clone()));
     node.spawn(watch_disk(node.clone()));
     node.spawn(pace::watch(node.clone()));
     node.spawn(watch_clocks(node.clone()));
@@ -176,6 +186,16 @@ async fn watch_log(node: Arc<Node>) {
         drop(found);
         node.poison(reason);
     }
+}
+
+/// Stops the node for good once it was told that its log lost what it had acknowledged.
+async fn watch_lies(node: Arc<Node>) {
+    let what = node.health().log_lost.wait().await.clone();
+    // Where even that cannot be written, its leader tells it again.
+    if let Err(error) = node.data().mark_log_lost(&what) {
+        error!(%error, "not noted that the log lost entries");
+    }
+    node.poison(NodeError::LogLost { what }.to_string());
 }
 
 async fn watch_disk(node: Arc<Node>) {

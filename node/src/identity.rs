@@ -19,6 +19,7 @@ use crate::error::NodeError;
 const FORMAT: u32 = 1;
 const IDENTITY_FILE: &str = "identity";
 const ANNOUNCED_FILE: &str = "announced";
+const LOG_LOST_FILE: &str = "log-lost";
 const LOCK_FILE: &str = "lock";
 
 /// The content of the identity file.
@@ -118,6 +119,15 @@ impl DataDir {
 
     pub(crate) fn mark_announced(&self) -> Result<(), NodeError> {
         self.write_durably(ANNOUNCED_FILE, b"")
+    }
+
+    /// What the log is known to have lost; such a directory is not to be used any more.
+    pub(crate) fn log_lost(&self) -> Option<String> {
+        fs::read_to_string(self.path.join(LOG_LOST_FILE)).ok()
+    }
+
+    pub(crate) fn mark_log_lost(&self, what: &str) -> Result<(), NodeError> {
+        self.write_durably(LOG_LOST_FILE, what.as_bytes())
     }
 
     fn write_durably(&self, name: &str, bytes: &[u8]) -> Result<(), NodeError> {

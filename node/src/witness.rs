@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use platbook_engine::log::Record;
 use platbook_engine::store::{Entry, EntryBody};
 use platbook_protocol::{ReplicaId, ShardId, slot};
 
@@ -9,6 +10,8 @@ use platbook_protocol::{ReplicaId, ShardId, slot};
 pub trait Witness: Send + Sync {
     /// The replica leads its shard in `term`, with a log that reaches up to `last`.
     fn leads(&self, shard: ShardId, replica: ReplicaId, term: u64, last: u64);
+    /// The replica's log takes an entry at `index`, in place of whatever was there and behind it.
+    fn appends(&self, shard: ShardId, replica: ReplicaId, term: u64, index: u64, digest: u64);
     /// Everything up to `index` is in the replica's log and synced.
     fn synced(&self, shard: ShardId, replica: ReplicaId, index: u64);
     /// The replica applies an entry; `digest` tells different ones apart.
@@ -36,6 +39,13 @@ impl Watched {
     pub(crate) fn leads(&self, term: u64, last: u64) {
         if let Some((shard, replica, witness)) = &self.0 {
             witness.leads(*shard, *replica, term, last);
+        }
+    }
+
+    pub(crate) fn appends(&self, records: &[Record]) {
+        let Some((shard, replica, witness)) = &self.0 else { return };
+        for Record { term, index, payload, .. } in records {
+            witness.appends(*shard, *replica, *term, *index, slot::hash(payload));
         }
     }
 

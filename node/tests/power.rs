@@ -1,4 +1,5 @@
-//! Power loss of all nodes at once: what was acknowledged was on the disks of most of them.
+//! Power loss of all nodes at once: what was acknowledged was on the disks of most of them. And of
+//! one whose disk had lied.
 
 mod harness;
 
@@ -46,6 +47,36 @@ async fn all_nodes_lose_power_at_once_and_nothing_acknowledged_is_missing() {
     assert!(acknowledged.len() >= 5, "only {} writes were acknowledged", acknowledged.len());
     assert!(acknowledged.is_subset(&found));
     cluster.same_content().await;
+    cluster.stop_all().await;
+}
+
+/// With one liar among three nodes the quorum holds. Its leader knows what it acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_syncs_lied_is_found_out_and_never_starts_on_that_disk_again() {
+    let mut cluster = Cluster::start_powered(3, 1).await;
+    cluster.ready().await;
+    cluster.put("before", ZIP, b"{}").await;
+    let shard = cluster.shard_of(ZIP);
+    let (leader, replicas) = cluster.placement(shard).await;
+    let mut followers = replicas.iter().map(|(_, node)| *node).filter(|node| *node != leader);
+    let liar = followers.next().expect("there are three");
+    cluster.syncs_lie(liar);
+    for number in 0..50 {
+        cluster.put(&format!("listing-{number}"), ZIP, b"{}").await;
+    }
+    cluster.same_content_of(shard, 3).await;
+    cluster.lose_all_unsynced(liar).await;
+    let told = cluster.ended(liar).await.expect_err("it goes on without what it acknowledged");
+    assert!(told.contains("log lost entries"), "{told}");
+    cluster.start_node(liar);
+    let told = cluster.ended(liar).await.expect_err("it starts again as if nothing had been");
+    assert!(told.contains("--rejoin"), "{told}");
+    assert_eq!(cluster.scan_all().await.len(), 51, "the others have everything");
+
+    cluster.rebuild(liar).await;
+    cluster.same_content_of(shard, 3).await;
+    cluster.ready().await;
+    assert_eq!(cluster.scan_all().await.len(), 51);
     cluster.stop_all().await;
 }
 

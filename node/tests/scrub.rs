@@ -1,17 +1,15 @@
-//! What a disk has lost is found before it is needed: the node leads nothing any more, says so, and
-//! is rebuilt.
+//! What a disk has lost is found, best before it is needed: the node leads nothing any more, says
+//! so, and is rebuilt.
 
 mod harness;
 
-use std::time::Duration;
-
 use harness::Cluster;
-use platbook_protocol::rpc::{GetMap, MapAnswer, ReplaceReplica};
+use platbook_protocol::codec;
+use platbook_protocol::rpc::{Consistency, Scan, scan};
 use platbook_protocol::{NodeId, Zip};
 use serde_json::json;
 
 const ZIP: Zip = Zip::Code(*b"98103");
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_table_is_found_by_a_scrub_and_its_node_leads_nothing_until_it_is_rebuilt() {
@@ -37,19 +35,8 @@ async fn a_damaged_table_is_found_by_a_scrub_and_its_node_leads_nothing_until_it
     cluster.put("after", ZIP, b"{}").await;
     assert_ne!(cluster.placement(shard).await.0, victim);
 
-    // Rebuilt like a lost one.
     cluster.stop(victim).await;
-    cluster.wipe(victim);
-    cluster.rejoin(victim);
-    cluster.until(victim, "platbook_node_replicas_missing", |missing| missing == 0.0).await;
-    cluster.learns_the_map(victim).await;
-    for id in cluster.shards() {
-        let (_, replicas) = cluster.placement(id).await;
-        let (replica, _) = *replicas.iter().find(|(_, node)| *node == victim).expect("placed");
-        let request = ReplaceReplica { shard: id, replica, on: victim };
-        let _: platbook_protocol::ReplicaId =
-            cluster.call_leader(id, "/rpc/replace-replica", &request).await;
-    }
+    cluster.rebuild(victim).await;
     assert!(replicas.iter().any(|(_, node)| *node == victim));
     cluster.same_content_of(shard, 3).await;
     cluster.until(victim, "platbook_node_damaged", |damaged| damaged == 0.0).await;
@@ -58,22 +45,46 @@ async fn a_damaged_table_is_found_by_a_scrub_and_its_node_leads_nothing_until_it
     cluster.stop_all().await;
 }
 
-impl Cluster {
-    /// Waits until a node that came back with an empty disk has the map.
-    async fn learns_the_map(&self, id: NodeId) {
-        let mut poll = tokio::time::interval(Duration::from_millis(20));
-        let ask = GetMap { known_epoch: 0, wait_ms: 0 };
-        let learnt = async {
-            loop {
-                let answer: Result<MapAnswer, String> = self.try_call(id, "/rpc/map", &ask).await;
-                if answer.is_ok_and(|answer| answer.map.is_some()) {
-                    return;
-                }
-                poll.tick().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, learnt).await.expect("the others tell the map");
+/// Nobody looked before: a reader is the first one to meet it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_meets_damage_fails_and_its_node_leads_nothing_until_it_is_rebuilt() {
+    let mut cluster = Cluster::start_as(3, 1, json!({ "scrub-hours": 0 })).await;
+    cluster.ready().await;
+    for i in 0..200 {
+        cluster.put(&format!("listing-{i:03}"), ZIP, &[i as u8; 3000]).await;
     }
+    let shard = cluster.shard_of(ZIP);
+    // A clean stop: everything is in tables, and nothing of it in memory afterwards.
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    cluster.ready().await;
+    let (victim, _) = cluster.placement(shard).await;
+    assert!(damage(&cluster, victim) > 0, "there are tables");
+    let wanted = Scan {
+        shard,
+        deadline_ms: 5_000,
+        consistency: Consistency::Linearizable,
+        zip: ZIP,
+        after: None,
+        limit: None,
+        filter: Default::default(),
+    };
+    let asked = cluster.exchange(victim, "POST", "/rpc/scan", codec::encode(&wanted)).await;
+    if let Ok((_, answer)) = asked {
+        assert!(!answer.ends_with(&[scan::END, 0]), "it is told as if it were whole");
+    }
+    // It hands its leaderships over. Where a compaction meets the damage too, it stops itself.
+    cluster.leads_no_more(victim, shard).await;
+    assert_eq!(cluster.scan(shard, &wanted).await.len(), 200, "the others have all of it");
+
+    cluster.ask_to_stop(victim);
+    // With an error, where it has stopped by itself.
+    let _ = cluster.ended(victim).await;
+    cluster.rebuild(victim).await;
+    cluster.same_content_of(shard, 3).await;
+    cluster.ready().await;
+    assert_eq!(cluster.scan(shard, &wanted).await.len(), 200);
+    cluster.stop_all().await;
 }
 
 /// Flips a byte in the middle of every table of the node; returns how many tables.

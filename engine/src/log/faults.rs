@@ -145,6 +145,11 @@ impl FaultyFiles {
         let mut dice = Dice(seed);
         // Now and then nothing or everything survives: both ends of the range.
         let parts = [0, 64, 128, 192, 256][(dice.next() % 5) as usize];
+        self.lose(dice, parts)
+    }
+
+    /// Of what is unsynced, so many in 256 survive.
+    fn lose(&self, mut dice: Dice, parts: u64) -> FaultyFiles {
         let mut disk = self.disk();
         disk.life += 1;
         disk.faults = Faults::default();
@@ -158,10 +163,17 @@ impl FaultyFiles {
 
     /// A copy of the directory as a power loss now would leave it.
     pub fn fork_at_power_loss(&self, seed: u64) -> FaultyFiles {
+        self.copy().lose_power(seed)
+    }
+
+    fn copy(&self) -> FaultyFiles {
         let disk = self.disk();
-        let copy = FaultyFiles { disk: Arc::new(Mutex::new(disk.clone())), life: disk.life };
-        drop(disk);
-        copy.lose_power(seed)
+        FaultyFiles { disk: Arc::new(Mutex::new(disk.clone())), life: disk.life }
+    }
+
+    /// The same, where nothing survives that was not synced.
+    pub fn fork_at_worst_power_loss(&self) -> FaultyFiles {
+        self.copy().lose(Dice(0), 0)
     }
 
     /// A copy of the directory as readers see it now, for another future.

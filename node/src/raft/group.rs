@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::base::BoxStream;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
@@ -18,6 +17,8 @@ use platbook_protocol::rpc::{Consistency, Refusal};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::appends;
+use super::held::Held;
 use super::log::RaftLog;
 use super::machine::{Machine, SnapshotData};
 use super::network::Network;
@@ -123,7 +124,7 @@ impl Group {
         let last = log.state().last.map_or(0, |(_, index)| index);
         let recovery = Arc::new(Recovery { last, is_over: AtomicBool::new(false) });
         let machine = Machine::new(store.clone(), Some(log.clone()), watched.clone());
-        let network = Network { peers, shard };
+        let network = Network { peers, shard, held: Held::default() };
         watched.synced(log.state().last.map_or(0, |(_, index)| index));
         let raft_log = RaftLog::new(log.clone(), watched.clone());
         let raft = Raft::new(replica, config, network, raft_log, machine)
@@ -390,21 +391,7 @@ impl Group {
         &self,
         queue: mpsc::Receiver<Bytes>,
     ) -> BoxStream<'static, Result<Bytes, String>> {
-        let requests = futures_util::stream::unfold(queue, |mut queue| async move {
-            let body = queue.recv().await?;
-            match wire::decode_append(body) {
-                Ok(request) => Some((request, queue)),
-                Err(error) => {
-                    tracing::warn!(%error, "append from a peer is malformed, channel closed");
-                    None
-                }
-            }
-        });
-        let answers = self.raft.stream_append(Box::pin(requests)).map(|answer| match answer {
-            Ok(answer) => Ok(wire::encode_append_answer(&answer)),
-            Err(fatal) => Err(fatal.to_string()),
-        });
-        Box::pin(answers)
+        appends::answers(&self.raft, self.log.clone(), self.health.clone(), queue)
     }
 
     /// Installs a snapshot that was received whole. Answers our vote.

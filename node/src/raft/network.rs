@@ -22,6 +22,7 @@ use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::held::Held;
 use super::machine::SnapshotData;
 use super::types::{LogId, Types, Vote};
 use super::wire;
@@ -44,6 +45,7 @@ type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 pub(crate) struct Network {
     pub(crate) peers: Peers,
     pub(crate) shard: ShardId,
+    pub(crate) held: Held,
 }
 
 /// Speaks to one member of one group.
@@ -53,6 +55,7 @@ pub(crate) struct Client {
     node: NodeId,
     shard: ShardId,
     target: ReplicaId,
+    held: Held,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -65,6 +68,7 @@ impl RaftNetworkFactory<Types> for Network {
             node: *node,
             shard: self.shard,
             target,
+            held: self.held.clone(),
         }
     }
 }
@@ -136,9 +140,11 @@ impl RaftNetworkV2<Types> for Client {
                 }
             };
             let flow = Arc::new(Flow::default());
-            let sending = tokio::spawn(forward(input, channel.sender, flow.clone()));
+            let told = Told { held: self.held.clone(), by: self.target };
+            let sending = tokio::spawn(forward(input, channel.sender, flow.clone(), told.clone()));
             let answers = Answers {
                 node: self.node,
+                told,
                 queue: channel.answers,
                 flow,
                 received: 0,
@@ -230,6 +236,8 @@ impl Drop for AbortOnDrop {
 /// What the sending and the receiving half of one stream know of each other.
 struct Flow {
     sent: AtomicU64,
+    /// In which its requests are sent.
+    term: AtomicU64,
     ended: AtomicBool,
     changed: Notify,
     room: Semaphore,
@@ -239,6 +247,7 @@ impl Default for Flow {
     fn default() -> Flow {
         Flow {
             sent: AtomicU64::new(0),
+            term: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
             room: Semaphore::new(APPENDS_IN_FLIGHT_MAX),
@@ -246,16 +255,26 @@ impl Default for Flow {
     }
 }
 
-async fn forward<S>(mut input: S, channel: ChannelSender, flow: Arc<Flow>)
+/// What one follower acknowledged.
+#[derive(Clone)]
+struct Told {
+    held: Held,
+    by: ReplicaId,
+}
+
+async fn forward<S>(mut input: S, channel: ChannelSender, flow: Arc<Flow>, told: Told)
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
 {
     loop {
         flow.room.acquire().await.expect("the semaphore is never closed").forget();
         let Some(request) = input.next().await else { break };
+        let term = request.vote.leader_id().term;
+        flow.term.store(term, Ordering::Release);
         flow.sent.fetch_add(1, Ordering::Release);
         flow.changed.notify_one();
-        if channel.send(Kind::Append, wire::encode_append(request)).await.is_err() {
+        let message = wire::encode_append(request, told.held.by(term, told.by));
+        if channel.send(Kind::Append, message).await.is_err() {
             break;
         }
     }
@@ -267,6 +286,7 @@ where
 
 struct Answers {
     node: NodeId,
+    told: Told,
     queue: mpsc::Receiver<Message>,
     flow: Arc<Flow>,
     received: u64,
@@ -306,7 +326,12 @@ impl Answers {
         self.received += 1;
         self.progress = Instant::now();
         self.flow.room.add_permits(1);
-        wire::decode_append_answer(&body).map_err(malformed)
+        let answer = wire::decode_append_answer(&body).map_err(malformed)?;
+        if let Ok(Some(matched)) = &answer {
+            let term = self.flow.term.load(Ordering::Acquire);
+            self.told.held.acknowledged(term, self.told.by, matched.index + 1);
+        }
+        Ok(answer)
     }
 }
 
@@ -331,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_is_away_costs_a_request_so_that_the_backoff_in_it_is_waited_for() {
         let peers = Peers::new(Directory::new(NodeId(1)), CancellationToken::new());
-        let mut network = Network { peers, shard: ShardId(1) };
+        let mut network = Network { peers, shard: ShardId(1), held: Held::default() };
         let mut client = network.new_client(ReplicaId(2), &NodeId(2)).await;
         let taken = Arc::new(AtomicUsize::new(0));
         let counted = taken.clone();

@@ -1,16 +1,17 @@
 //! openraft's own storage suite on the real log and the real store.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use openraft::entry::RaftEntry;
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::storage::{EntryResponder, RaftLogReader, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use platbook_engine::log::faults::{Faults, FaultyFiles};
-use platbook_engine::log::{LogConfig, OsFiles, SharedLog, WriterKind};
+use platbook_engine::log::{GroupLog, LogConfig, OsFiles, SharedLog, WriterKind};
 use platbook_engine::store::{ShardStore, Store, StoreConfig};
 use platbook_protocol::{ReplicaId, ShardId, SlotRange};
 
@@ -111,25 +112,67 @@ impl StoreBuilder<Types, RaftLog, Gapless, Kept> for OnDisk {
     }
 }
 
+/// A replica of its own, without a group around it.
+struct Alone {
+    _store: Store,
+    files: FaultyFiles,
+    _log: SharedLog,
+    group: GroupLog,
+    state: ShardStore,
+    machine: Machine,
+}
+
+impl Alone {
+    fn open(dir: &Path) -> Alone {
+        let files = FaultyFiles::new();
+        let config = LogConfig { writer: WriterKind::Task, ..LogConfig::default() };
+        let log = SharedLog::open(config, Arc::new(files.clone())).expect("a new log opens");
+        let store = Store::open(StoreConfig::at(dir)).expect("a new store opens");
+        let (shard, replica) = (ShardId(1), ReplicaId(1));
+        let slots = SlotRange::partition(1).first().copied();
+        let state = store.shard(shard, slots, replica).expect("a new shard opens");
+        let group = log.group(replica, shard);
+        let machine = Machine::new(state.clone(), Some(group.clone()), Watched::default());
+        Alone { _store: store, files, _log: log, group, state, machine }
+    }
+}
+
 /// The store has no log of its own: what it flushed must never pass what this replica's log has.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_applied_before_this_replicas_own_log_has_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let files = FaultyFiles::new();
-    let config = LogConfig { writer: WriterKind::Task, ..LogConfig::default() };
-    let log = SharedLog::open(config, Arc::new(files.clone())).expect("a new log opens");
-    let store = Store::open(StoreConfig::at(dir.path())).expect("a new store opens");
-    let (shard, replica) = (ShardId(1), ReplicaId(1));
-    let slots = SlotRange::partition(1).first().copied();
-    let state = store.shard(shard, slots, replica).expect("a new shard opens");
-    let group = log.group(replica, shard);
-    let mut machine = Machine::new(state.clone(), Some(group.clone()), Watched::default());
+    let mut alone = Alone::open(dir.path());
     let blank = Entry::new_blank(types::log_id(1, 0));
-    files.set_faults(Faults { sync_delay: Duration::MAX, ..Faults::default() });
-    group.append(vec![wire::record_of(blank.clone())], Box::new(|_| ())).await;
-    let applied = machine.apply(futures_util::stream::iter([Ok((blank, None))]));
+    alone.files.set_faults(Faults { sync_delay: Duration::MAX, ..Faults::default() });
+    alone.group.append(vec![wire::record_of(blank.clone())], Box::new(|_| ())).await;
+    let applied = alone.machine.apply(futures_util::stream::iter([Ok((blank, None))]));
     let applied = tokio::time::timeout(Duration::from_millis(200), applied).await;
     assert!(applied.is_err(), "applied although no fsync returned: {applied:?}");
+    assert_eq!(alone.state.applied().position, None);
+}
+
+/// Seed 168 of the simulation: what was appended to a log that had failed was not in it, and what was
+/// then asked of it, to be applied, counted as applied although it was not given.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_a_failed_log_does_not_have_do_not_count_as_applied() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Alone { _store, _log, files, group, state, mut machine } = Alone::open(dir.path());
+    let append = async |index| {
+        let record = wire::record_of(Entry::new_blank(types::log_id(1, index)));
+        let (sender, told) = tokio::sync::oneshot::channel();
+        group.append(vec![record], Box::new(|result| drop(sender.send(result)))).await;
+        told.await.expect("an answer")
+    };
+    append(0).await.expect("it is sound");
+    files.set_faults(Faults { sync_fails_in: Some(0), ..Faults::default() });
+    append(1).await.expect_err("a failed sync");
+    append(2).await.expect_err("and no second try");
+    let mut log = RaftLog::new(group.clone(), Watched::default());
+    let given: Vec<_> = log.entries_stream(0..3).await.collect().await;
+    let told: Vec<_> = given.iter().map(Result::is_ok).collect();
+    assert_eq!(told, [true, true, false], "{given:?}");
+    let short = log.entries_stream(2..3).await.map_ok(|entry| (entry, None));
+    assert!(machine.apply(Box::pin(short)).await.is_err(), "it counts as applied");
     assert_eq!(state.applied().position, None);
 }
 

@@ -16,6 +16,7 @@ use platbook_engine::log::Record;
 use platbook_protocol::codec::{self, CodecError};
 use platbook_protocol::{NodeId, ReplicaId};
 
+use super::held::End;
 use super::types::{self, Command, Entry, LogId, Membership, StoredMembership, Types, Vote};
 
 /// Record kinds. Persisted: never renumber.
@@ -122,17 +123,20 @@ struct AppendHead {
     vote: VoteBytes,
     prev: LogIdBytes,
     commit: LogIdBytes,
+    /// What the follower acknowledged to this leader.
+    held: End,
     /// Term, index, kind and payload length of each entry.
     entries: Vec<(u64, u64, u8, u32)>,
 }
 
 /// The parts of an append message, to be written one after another.
-pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Vec<Bytes> {
+pub(crate) fn encode_append(request: AppendEntriesRequest<Types>, held: End) -> Vec<Bytes> {
     let records: Vec<Record> = request.entries.into_iter().map(record_of).collect();
     let head = AppendHead {
         vote: (&request.vote).into(),
         prev: log_id_out(request.prev_log_id.as_ref()),
         commit: log_id_out(request.leader_commit.as_ref()),
+        held,
         entries: records
             .iter()
             .map(|r| (r.term, r.index, r.kind, r.payload.len() as u32))
@@ -146,7 +150,10 @@ pub(crate) fn encode_append(request: AppendEntriesRequest<Types>) -> Vec<Bytes> 
     std::iter::once(first.freeze()).chain(payloads).collect()
 }
 
-pub(crate) fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<Types>, CodecError> {
+/// The request, and what its leader takes the follower to have.
+pub(crate) fn decode_append(
+    mut bytes: Bytes,
+) -> Result<(AppendEntriesRequest<Types>, End), CodecError> {
     let cut = CodecError::Truncated { bytes: bytes.len() };
     let Some(len) = bytes.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) else {
         return Err(cut);
@@ -167,12 +174,13 @@ pub(crate) fn decode_append(mut bytes: Bytes) -> Result<AppendEntriesRequest<Typ
     if !bytes.is_empty() {
         return Err(CodecError::Trailing { bytes: bytes.len() });
     }
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: head.vote.vote(),
         prev_log_id: log_id_in(head.prev),
         entries,
         leader_commit: log_id_in(head.commit),
-    })
+    };
+    Ok((request, head.held))
 }
 
 #[derive(Encode, Decode)]

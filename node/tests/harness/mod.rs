@@ -3,6 +3,7 @@
 
 mod ports;
 mod power;
+mod rebuild;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -123,7 +124,7 @@ impl Cluster {
 
     /// The data directory of a node.
     pub(crate) fn path(&self, id: NodeId) -> PathBuf {
-        self.power.dir(self.dir.path()).join(format!("node-{id}"))
+        self.power.dir(self.dir.path(), id).join(format!("node-{id}"))
     }
 
     pub(crate) fn address(&self, id: NodeId) -> SocketAddr {

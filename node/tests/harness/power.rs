@@ -23,8 +23,8 @@ const SYNC_TAKES: Duration = Duration::from_millis(2);
 #[derive(Default)]
 pub(super) struct Power {
     disks: BTreeMap<NodeId, FaultyFiles>,
-    /// How often the power was lost.
-    losses: u32,
+    /// How often each lost its power.
+    losses: BTreeMap<NodeId, u32>,
 }
 
 /// A runtime that is gone at once when it is dropped, with all that ran on it.
@@ -52,6 +52,13 @@ impl Power {
         self.disks.get(&id).map(|disk| Arc::new(disk.clone()) as Arc<dyn Files>)
     }
 
+    /// Gives a node a new disk.
+    pub(super) fn wipe(&mut self, id: NodeId) {
+        if let Some(disk) = self.disks.get_mut(&id) {
+            *disk = slow(FaultyFiles::new());
+        }
+    }
+
     pub(super) fn machine(&self) -> Option<Machine> {
         (!self.disks.is_empty()).then(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,10 +71,10 @@ impl Power {
     }
 
     /// Where the data is that the last loss left.
-    pub(super) fn dir(&self, root: &Path) -> PathBuf {
-        match self.losses {
-            0 => root.to_path_buf(),
-            losses => root.join(format!("after-loss-{losses}")),
+    pub(super) fn dir(&self, root: &Path, id: NodeId) -> PathBuf {
+        match self.losses.get(&id) {
+            None => root.to_path_buf(),
+            Some(losses) => root.join(format!("after-loss-{losses}")),
         }
     }
 }
@@ -88,25 +95,47 @@ impl Cluster {
         self.power.disks[&id].set_faults(Faults { sync_delay, ..Faults::default() });
     }
 
+    /// From now on syncs of a node's log tell success and do nothing.
+    pub(crate) fn syncs_lie(&self, id: NodeId) {
+        let lying = Faults { syncs_lie: true, sync_delay: SYNC_TAKES, ..Faults::default() };
+        self.power.disks[&id].set_faults(lying);
+    }
+
     /// All nodes lose power at the same moment, get it back, and start with what their disks kept,
     /// which `seed` decides.
     pub(crate) async fn lose_power(&mut self, seed: u64) {
         let ids: Vec<NodeId> = self.running.keys().copied().collect();
+        let kept =
+            |id: NodeId, disk: &FaultyFiles| disk.fork_at_power_loss(seed.wrapping_mul(31) ^ id.0);
+        self.fail_power(&ids, kept).await;
+    }
+
+    /// One node loses power, and everything that its log's disk had not really synced.
+    pub(crate) async fn lose_all_unsynced(&mut self, id: NodeId) {
+        self.fail_power(&[id], |_, disk| disk.fork_at_worst_power_loss()).await;
+    }
+
+    async fn fail_power(
+        &mut self,
+        ids: &[NodeId],
+        kept: impl Fn(NodeId, &FaultyFiles) -> FaultyFiles,
+    ) {
         let before: Vec<PathBuf> = ids.iter().map(|id| self.path(*id)).collect();
-        self.power.losses += 1;
         for (id, from) in ids.iter().zip(&before) {
+            *self.power.losses.entry(*id).or_default() += 1;
             // The tables first: what they hold must be in the log, not the other way.
             copy(from, &self.path(*id));
-            let disk = &self.power.disks[id];
-            let kept = disk.fork_at_power_loss(seed.wrapping_mul(31) ^ id.0);
+            let kept = kept(*id, &self.power.disks[id]);
             self.power.disks.insert(*id, slow(kept));
         }
-        self.running.clear();
-        for id in &ids {
+        for id in ids {
+            self.running.remove(id);
+        }
+        for id in ids {
             self.refuses_connections(*id).await;
         }
         for id in ids {
-            self.start_node(id);
+            self.start_node(*id);
         }
         for from in before {
             // Whoever still holds the old one loses nothing by it.
