@@ -18,6 +18,8 @@ pub(crate) enum Event {
     Dies { node: NodeId, power: bool },
     /// A replica leads, with a log up to `last`.
     Leads { who: Who, term: u64, last: u64 },
+    /// A replica's log takes an entry.
+    Appends { who: Who, term: u64, index: u64, digest: u64 },
     /// A replica's log is durable up to `index`.
     Synced { who: Who, index: u64 },
     /// A replica applies an entry.
@@ -41,6 +43,9 @@ impl fmt::Display for Event {
             Event::Dies { node, power: false } => write!(f, "node {node} is killed"),
             Event::Leads { who: (shard, replica), term, last } => {
                 write!(f, "shard {shard} replica {replica} leads term {term}, log to {last}")
+            }
+            Event::Appends { who: (shard, replica), term, index, digest } => {
+                write!(f, "shard {shard} replica {replica} appends {term}.{index} {digest:016x}")
             }
             Event::Synced { who: (shard, replica), index } => {
                 write!(f, "shard {shard} replica {replica} synced {index}")

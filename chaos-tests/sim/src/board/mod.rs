@@ -110,6 +110,10 @@ impl Witness for Board {
         self.take(&Event::Leads { who: (shard, replica), term, last });
     }
 
+    fn appends(&self, shard: ShardId, replica: ReplicaId, term: u64, index: u64, digest: u64) {
+        self.take(&Event::Appends { who: (shard, replica), term, index, digest });
+    }
+
     fn synced(&self, shard: ShardId, replica: ReplicaId, index: u64) {
         self.take(&Event::Synced { who: (shard, replica), index });
     }

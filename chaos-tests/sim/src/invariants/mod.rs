@@ -3,6 +3,7 @@
 mod durable_first;
 mod election_safety;
 mod leader_completeness;
+mod log_matching;
 mod state_machine_safety;
 
 use crate::board::Event;
@@ -19,6 +20,7 @@ pub(crate) trait Invariant: Send {
 pub(crate) fn all(nodes: u64) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::<election_safety::ElectionSafety>::default(),
+        Box::<log_matching::LogMatching>::default(),
         Box::<state_machine_safety::StateMachineSafety>::default(),
         Box::<leader_completeness::LeaderCompleteness>::default(),
         Box::new(durable_first::DurableFirst::new(nodes)),
