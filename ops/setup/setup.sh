@@ -5,6 +5,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PLATBOOK_CACHE:-$HOME/.cache/platbook}
+# Where a user's own PATH may not look for what the administrator uses.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "setup: $*" >&2; }
 die() {
@@ -32,6 +34,8 @@ system_packages() {
     have mkfs.ext4 || missing+=(e2fsprogs) # a disk for each node under test, to be filled
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ||
         missing+=(libfaketime)             # a clock for each node under test, to be wrong
+    have nft || missing+=(nftables)        # loses packets between processes under test
+    have ip || missing+=(iproute2)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     [ ${#missing[@]} -gt 0 ] || return 0
 

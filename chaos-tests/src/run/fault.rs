@@ -12,6 +12,12 @@ pub enum Fault {
     KillAll,
     /// SIGSTOP to a node, SIGCONT after a while.
     Pause,
+    /// A node loses power: what it had not synced is gone, and so is its process.
+    Power,
+    /// All nodes lose power at once.
+    PowerAll,
+    /// Two of three nodes are paused in turn; while the second one is, the third loses power.
+    Turns,
     /// A node reaches nobody and nobody reaches it.
     Partition,
     /// A node hears nobody, but is heard.
@@ -26,6 +32,8 @@ pub enum Fault {
     Late,
     /// The router does not reach a node.
     RouterCut,
+    /// Of the packets to and from a node's port every fifth is lost.
+    Loss,
     /// A node's fdatasync takes 300 ms longer.
     SlowDisk,
     /// A node's fdatasync fails once: it must stop itself, and is started again.
@@ -47,6 +55,8 @@ pub(super) enum Needs {
     Process,
     /// The tool's own links between the processes.
     Links,
+    /// A network that nobody else is in.
+    Network,
     /// Permission to trace a process.
     Tracer,
     /// A file system for each node.
@@ -57,10 +67,13 @@ pub(super) enum Needs {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Kill,
         Fault::KillAll,
         Fault::Pause,
+        Fault::Power,
+        Fault::PowerAll,
+        Fault::Turns,
         Fault::Partition,
         Fault::Deaf,
         Fault::Mute,
@@ -68,6 +81,7 @@ impl Fault {
         Fault::Flap,
         Fault::Late,
         Fault::RouterCut,
+        Fault::Loss,
         Fault::SlowDisk,
         Fault::SyncError,
         Fault::DiskFull,
@@ -82,6 +96,9 @@ impl Fault {
             Fault::Kill => "kill",
             Fault::KillAll => "kill-all",
             Fault::Pause => "pause",
+            Fault::Power => "power",
+            Fault::PowerAll => "power-all",
+            Fault::Turns => "turns",
             Fault::Partition => "partition",
             Fault::Deaf => "deaf",
             Fault::Mute => "mute",
@@ -89,6 +106,7 @@ impl Fault {
             Fault::Flap => "flap",
             Fault::Late => "late",
             Fault::RouterCut => "router-cut",
+            Fault::Loss => "loss",
             Fault::SlowDisk => "slow-disk",
             Fault::SyncError => "fsync-error",
             Fault::DiskFull => "disk-full",
@@ -109,20 +127,30 @@ impl Fault {
             | Fault::Flap
             | Fault::Late
             | Fault::RouterCut => Needs::Links,
+            Fault::Loss => Needs::Network,
             Fault::SlowDisk | Fault::SyncError => Needs::Tracer,
-            Fault::DiskFull | Fault::AllDisksFull => Needs::Disk,
+            Fault::Power
+            | Fault::PowerAll
+            | Fault::Turns
+            | Fault::DiskFull
+            | Fault::AllDisksFull => Needs::Disk,
             Fault::Clock | Fault::Strobe => Needs::Clock,
         }
     }
 
     /// Whether it is one that small file systems must be mounted for.
-    pub fn fills_disks(self) -> bool {
+    pub fn needs_disks(self) -> bool {
         self.needs() == Needs::Disk
     }
 
     /// Whether it is one that the nodes need clocks of their own for.
-    pub fn sets_clocks(self) -> bool {
+    pub fn needs_clocks(self) -> bool {
         self.needs() == Needs::Clock
+    }
+
+    /// Whether it is one that the run needs a network of its own for.
+    pub fn needs_network(self) -> bool {
+        self.needs() == Needs::Network
     }
 
     /// What `names` stand for: names of faults, `oneway` for `deaf` and `mute`, `all`.

@@ -19,6 +19,7 @@ const LASTS_MS_MAX: u64 = 4_000;
 const FLAP_EVERY: Duration = Duration::from_millis(100);
 const LATE_BY: Duration = Duration::from_millis(100);
 const SLOW_SYNC_US: u64 = 300_000;
+const LOST_PERCENT: u32 = 20;
 /// How long a node may take to notice that its disk failed, and to stop; or that it is nearly full.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 /// A tracer is asked to let go; longer than this it never takes.
@@ -92,6 +93,13 @@ impl Injector {
                 tokio::time::sleep(lasts).await;
                 drop(paused);
             }
+            Fault::Power => self.power(target, &[at], lasts).await?,
+            Fault::PowerAll => {
+                self.power(target, &(0..nodes).collect::<Vec<_>>(), lasts / 4).await?;
+                return Ok("all nodes".to_string());
+            }
+            Fault::Turns => self.turns(target, at, lasts).await?,
+            Fault::Loss => lose_packets(target, at, lasts).await?,
             Fault::SlowDisk => {
                 let delay = format!("inject=fdatasync:delay_enter={SLOW_SYNC_US}");
                 let tracer = self.trace(target.pid(at)?, &delay)?;
@@ -112,13 +120,8 @@ impl Injector {
                 return Ok("all nodes".to_string());
             }
             Fault::Clock | Fault::Strobe => set_clock(target, at, fault, is_ahead).await?,
-            Fault::Partition
-            | Fault::Deaf
-            | Fault::Mute
-            | Fault::Bridge
-            | Fault::Flap
-            | Fault::Late
-            | Fault::RouterCut => {
+            // All others are done to the network.
+            _ => {
                 let Some(links) = target.links() else { return Err(lacks("links")) };
                 disturb(links, fault, (at, nodes), lasts).await;
                 if fault == Fault::Bridge {
@@ -129,29 +132,45 @@ impl Injector {
         Ok(node)
     }
 
+    async fn power(
+        &self,
+        target: &mut Target,
+        nodes: &[usize],
+        lasts: Duration,
+    ) -> Result<(), Error> {
+        target.cut_power(nodes)?;
+        tokio::time::sleep(lasts).await;
+        target.restore_power(nodes).await
+    }
+
+    /// The two nodes behind `at` are paused in turn; `at` loses power while the second one is.
+    async fn turns(&self, target: &mut Target, at: usize, lasts: Duration) -> Result<(), Error> {
+        let behind = |by: usize| (at + by) % target.nodes();
+        let (first, second) = (behind(1), behind(2));
+        let paused = target.pause(first, &self.keeper)?;
+        tokio::time::sleep(lasts).await;
+        drop(paused);
+        let paused = target.pause(second, &self.keeper)?;
+        tokio::time::sleep(lasts).await;
+        target.cut_power(&[at])?;
+        drop(paused);
+        tokio::time::sleep(lasts).await;
+        target.restore_power(&[at]).await
+    }
+
     /// Fills disks, and makes room again once their nodes have noticed.
     async fn fill(&self, target: &Target, all: &[usize], lasts: Duration) -> Result<(), Error> {
         let Target::Own(own) = target else { return Err(lacks("disks")) };
         let Some(disks) = &own.disks else { return Err(lacks("disks")) };
         let filled = all.iter().map(|at| disks.fill(*at, &self.keeper));
         let filled = filled.collect::<Result<Vec<Debt>, Error>>()?;
-        for (wanted, then) in [(1.0, Some(filled)), (0.0, None)] {
-            for at in all {
-                let address = &own.cluster.node_addresses[*at];
-                let what = format!("node {} says that it is read-only: {wanted}", at + 1);
-                wait::until(&what, NOTICED_WITHIN, async || {
-                    let scrape = Scrape::of(address).await.map_err(|error| error.to_string())?;
-                    match scrape.sum("platbook_node_read_only", "") {
-                        found if found == wanted => Ok(()),
-                        found => Err(format!("it says {found}")),
-                    }
-                })
-                .await?;
-            }
-            if let Some(filled) = then {
-                tokio::time::sleep(lasts).await;
-                drop(filled);
-            }
+        for at in all {
+            notices(&own.cluster.node_addresses[*at], true).await?;
+        }
+        tokio::time::sleep(lasts).await;
+        drop(filled);
+        for at in all {
+            notices(&own.cluster.node_addresses[*at], false).await?;
         }
         Ok(())
     }
@@ -172,6 +191,28 @@ impl Injector {
         let debt = who.map(|who| self.keeper.owe(Undo::End(who))).transpose()?;
         Ok((tracer, debt))
     }
+}
+
+/// Loses packets to and from a node's port.
+async fn lose_packets(target: &Target, at: usize, lasts: Duration) -> Result<(), Error> {
+    let Target::Own(own) = target else { return Err(lacks("packets")) };
+    let Some(packets) = &own.packets else { return Err(lacks("packets")) };
+    packets.lose(&own.cluster.node_addresses[at], LOST_PERCENT)?;
+    tokio::time::sleep(lasts).await;
+    packets.lose_none()
+}
+
+/// Waits until a node has noticed whether its disk is nearly full.
+async fn notices(address: &str, is_full: bool) -> Result<(), Error> {
+    let what = format!("{address} is read-only: {is_full}");
+    wait::until(&what, NOTICED_WITHIN, async || {
+        let scrape = Scrape::of(address).await.map_err(|error| error.to_string())?;
+        match (scrape.sum("platbook_node_read_only", "") > 0.0) == is_full {
+            true => Ok(()),
+            false => Err("not yet".to_string()),
+        }
+    })
+    .await
 }
 
 fn lacks(what: &str) -> Error {

@@ -2,7 +2,7 @@
 //! were told is judged.
 //!
 //! [`target`]: the cluster, our own or one that runs already. [`fault`]: what is done, and undone;
-//! [`injector`]: how, with [`disks`] and [`clocks`]. [`feed`] and `follower`: who uses the store
+//! [`injector`]: how, with [`disks`], [`clocks`] and [`packets`]. [`feed`] and `follower`: who uses the store
 //! besides the clients of the crate. [`round`](mod@round): the run. [`report`]: what it was and
 //! what came of it; [`page`]: that for people.
 
@@ -12,6 +12,7 @@ pub mod fault;
 pub mod feed;
 mod follower;
 pub mod injector;
+pub mod packets;
 pub mod page;
 pub mod report;
 pub mod round;
@@ -21,6 +22,7 @@ pub use clocks::Clocks;
 pub use disks::Disks;
 pub use fault::Fault;
 pub use feed::Feed;
+pub use packets::Packets;
 pub use report::Report;
 pub use round::{Plan, run};
 pub use target::{Own, Running, Target};

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::clocks::Clocks;
 use super::disks::Disks;
 use super::fault::{Fault, Needs};
+use super::packets::Packets;
 use crate::links::{Links, caller};
 use crate::undo::{Debt, Keeper, Undo, Who};
 use crate::{Cluster, Error, cluster, http, wait};
@@ -37,6 +38,8 @@ pub struct Own {
     pub disks: Option<Disks>,
     /// Of the nodes, where the library for that is installed.
     pub clocks: Option<Clocks>,
+    /// Where the run has a network of its own.
+    pub packets: Option<Packets>,
 }
 
 /// Processes of this machine that run already.
@@ -69,16 +72,22 @@ impl Target {
 
     /// Why a fault cannot be done to it.
     pub(super) fn lacks(&self, fault: Fault) -> Option<&'static str> {
-        let (links, disks, clocks) = match self {
-            Target::Own(own) => (true, own.disks.is_some(), own.clocks.is_some()),
-            Target::Running(_) => (false, false, false),
+        let own = match self {
+            Target::Own(own) => Some(own),
+            Target::Running(_) => None,
         };
         match fault.needs() {
-            Needs::Links if !links => Some("its links are not ours"),
-            Needs::Disk if !disks => {
+            _ if fault == Fault::Turns && self.nodes() < 3 => Some("it takes three nodes"),
+            Needs::Links if own.is_none() => Some("its links are not ours"),
+            Needs::Disk if own.is_none_or(|own| own.disks.is_none()) => {
                 Some("its nodes have no disks of their own, or mounting fails")
             }
-            Needs::Clock if !clocks => Some("its clocks are not ours (Debian's libfaketime)"),
+            Needs::Clock if own.is_none_or(|own| own.clocks.is_none()) => {
+                Some("its clocks are not ours (Debian's libfaketime)")
+            }
+            Needs::Network if own.is_none_or(|own| own.packets.is_none()) => {
+                Some("its network is not ours (root, Debian's nftables and iproute2)")
+            }
             _ => None,
         }
     }
@@ -115,6 +124,25 @@ impl Target {
                 (0..running.nodes.len()).try_for_each(|at| running.signal(at, Signal::SIGKILL))
             }
         }
+    }
+
+    /// These nodes lose power at the same moment: their disks first, then they themselves.
+    pub(super) fn cut_power(&mut self, nodes: &[usize]) -> Result<(), Error> {
+        let Target::Own(own) = self else { return Ok(()) };
+        let Some(disks) = &own.disks else { return Ok(()) };
+        nodes.iter().try_for_each(|at| disks.cut_power(*at))?;
+        nodes.iter().try_for_each(|at| own.cluster.kill_node(*at))
+    }
+
+    /// The power comes back, and the nodes with it.
+    pub(super) async fn restore_power(&mut self, nodes: &[usize]) -> Result<(), Error> {
+        let Target::Own(own) = self else { return Ok(()) };
+        let Some(disks) = &own.disks else { return Ok(()) };
+        for at in nodes {
+            disks.restore_power(*at).await?;
+            own.cluster.start_node(*at)?;
+        }
+        Ok(())
     }
 
     /// Starts a node that has ended, if that is for us to do.

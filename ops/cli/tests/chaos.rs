@@ -78,6 +78,21 @@ fn fault_after_fault_and_an_order_explains_every_answer() {
     assert!(faults >= 5, "{faults} faults in 40 s");
 }
 
+/// Each node has a disk of its own that loses what was not synced, and packets get lost: where the
+/// run may mount file systems, and have a network of its own. Elsewhere it says what it leaves out.
+#[test]
+fn what_was_acknowledged_survives_losses_of_power_and_of_packets() {
+    let faults = ["power", "power-all", "turns", "loss"];
+    let wanted = format!("kill,{}", faults.join(","));
+    let told =
+        chaos(&["run", "--for", "25s", "--seed", "1", "--faults", &wanted, "--sales", SALES]);
+    says(&told, &["about 12 of them", "lost 0", "went back 0", "all replicas hold the same"]);
+    for fault in faults {
+        let is_done = told.lines().any(|line| line.split_whitespace().nth(2) == Some(fault));
+        assert!(is_done || told.contains(&format!("left out: {fault};")), "{fault}\n{told}");
+    }
+}
+
 /// Whether a process is stopped by a signal: the letter behind its name in its line.
 fn is_stopped(pid: u32) -> bool {
     let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

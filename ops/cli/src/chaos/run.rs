@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use platbook_chaos_tests::links::Links;
 use platbook_chaos_tests::operator::{Messages, Sales};
+use platbook_chaos_tests::run::packets::enter_own_network;
 use platbook_chaos_tests::run::{
-    self, Clocks, Disks, Fault, Feed, Own, Plan, Report, Running, Target, page,
+    self, Clocks, Disks, Fault, Feed, Own, Packets, Plan, Report, Running, Target, page,
 };
 use platbook_chaos_tests::undo::Keeper;
 use platbook_chaos_tests::{Cluster, restart};
@@ -22,9 +23,9 @@ pub(crate) struct RunArgs {
     /// For how long faults are done, such as 90s or 10m
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
     length: Duration,
-    /// Which ones: all, oneway (deaf and mute), or any of kill, kill-all, pause, partition, deaf,
-    /// mute, bridge, flap, late, router-cut, slow-disk, fsync-error, disk-full, disks-full, clock,
-    /// strobe; what cannot be done here is left out, and told
+    /// Which ones: all, oneway (deaf and mute), or any of kill, kill-all, pause, power, power-all,
+    /// turns, partition, deaf, mute, bridge, flap, late, router-cut, loss, slow-disk, fsync-error,
+    /// disk-full, disks-full, clock, strobe; what cannot be done here is left out, and told
     #[arg(long, value_name = "F,F", default_value = "all")]
     faults: String,
     /// Write the report to this file (HTML) and beside it as JSON; default: into the data
@@ -32,7 +33,7 @@ pub(crate) struct RunArgs {
     report: Option<PathBuf>,
     /// Hurt the nodes that listen at these addresses of this machine (`IP:PORT`), instead of a
     /// cluster of the run's own; whatever runs them must start them again. Listings named chaos-*
-    /// are written, and deleted in the end
+    /// are written, and deleted in the end, but not after Ctrl-C
     #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', requires = "router")]
     running: Vec<String>,
     /// Their router, `HOST:PORT`, plain HTTP
@@ -49,6 +50,9 @@ pub(crate) struct RunArgs {
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let faults = Fault::parse_list(&args.faults).map_err(anyhow::Error::msg)?;
     let binary = std::env::current_exe().context("finding this program's own file")?;
+    if args.router.is_none() && faults.iter().any(|fault| fault.needs_network()) {
+        enter_own_network(&binary);
+    }
     let keeper = Keeper::start(&binary)?;
     let mut scratch = args.cluster.scratch()?;
     let plan = Plan {
@@ -93,11 +97,11 @@ async fn start(
     keeper: &Keeper,
 ) -> anyhow::Result<(Target, Option<Feed>)> {
     let (dir, nodes) = (scratch.path(), usize::from(args.cluster.nodes));
-    let disks = match faults.iter().any(|fault| fault.fills_disks()) {
+    let disks = match faults.iter().any(|fault| fault.needs_disks()) {
         true => Disks::mount(dir, nodes, keeper)?,
         false => None,
     };
-    let clocks = match faults.iter().any(|fault| fault.sets_clocks()) {
+    let clocks = match faults.iter().any(|fault| fault.needs_clocks()) {
         true => Clocks::find(dir, nodes)?,
         false => None,
     };
@@ -109,7 +113,8 @@ async fn start(
     }
     let cluster = Cluster::start(&layout).await?;
     let feed = feed_of(args, dir)?;
-    Ok((Target::Own(Box::new(Own { cluster, links, disks, clocks })), feed))
+    let packets = Packets::find();
+    Ok((Target::Own(Box::new(Own { cluster, links, disks, clocks, packets })), feed))
 }
 
 /// All sales, where they are.
