@@ -17,7 +17,7 @@ use platbook_protocol::rpc::{Consistency, Refusal};
 use platbook_protocol::{NodeId, ReplicaId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::appends;
+use super::appends::{self, Own};
 use super::held::Held;
 use super::log::RaftLog;
 use super::machine::{Machine, SnapshotData};
@@ -391,7 +391,8 @@ impl Group {
         &self,
         queue: mpsc::Receiver<Bytes>,
     ) -> BoxStream<'static, Result<Bytes, String>> {
-        appends::answers(&self.raft, self.log.clone(), self.health.clone(), queue)
+        let (log, store, health) = (self.log.clone(), self.store.clone(), self.health.clone());
+        appends::answers(&self.raft, Own { log, store, health }, queue)
     }
 
     /// Installs a snapshot that was received whole. Answers our vote.

@@ -1,8 +1,8 @@
 //! What followers told a leader to have on disk, and what a follower makes of it that has not.
 //!
-//! A disk whose syncs lie loses, with the power, what its node acknowledged. Such a replica must not
-//! go on as if nothing had been: what its leader counted on is gone, and its votes may be too. It
-//! cannot know that by itself, but its leader can tell it, with every append.
+//! A disk whose syncs lie loses, with the power, what its node acknowledged. Such a replica must
+//! not go on as if nothing had been: what its leader counted on is gone, and its votes may be too.
+//! It cannot know that by itself, but its leader can tell it, with every append.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

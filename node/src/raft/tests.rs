@@ -151,8 +151,8 @@ async fn nothing_is_applied_before_this_replicas_own_log_has_it() {
     assert_eq!(alone.state.applied().position, None);
 }
 
-/// Seed 168 of the simulation: what was appended to a log that had failed was not in it, and what was
-/// then asked of it, to be applied, counted as applied although it was not given.
+/// Seed 168 of the simulation: what was appended to a log that had failed was not in it, and what
+/// was then asked of it, to be applied, counted as applied although it was not given.
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_that_a_failed_log_does_not_have_do_not_count_as_applied() {
     let dir = tempfile::tempdir().expect("a temporary directory");
