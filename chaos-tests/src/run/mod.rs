@@ -2,9 +2,9 @@
 //! were told is judged.
 //!
 //! [`target`]: the cluster, our own or one that runs already. [`fault`]: what is done, and undone;
-//! [`injector`]: how, with [`disks`], [`clocks`] and [`packets`]. [`feed`] and `follower`: who uses the store
-//! besides the clients of the crate. [`round`](mod@round): the run. [`report`]: what it was and
-//! what came of it; [`page`]: that for people.
+//! [`injector`]: how, with [`disks`], [`clocks`] and [`packets`]. [`feed`] and `follower`: who uses
+//! the store besides the clients of the crate. [`round`](mod@round): the run. [`report`]: what it
+//! was and what came of it; [`page`]: that for people.
 
 pub mod clocks;
 pub mod disks;

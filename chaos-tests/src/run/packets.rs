@@ -16,6 +16,7 @@ pub struct Packets(());
 
 /// Names the network that the run was started in, once it is in another one.
 const LEFT: &str = "PLATBOOK_CHAOS_LEFT_NETWORK";
+const LOOPBACK_UP: &str = "ip link set lo up";
 /// Everything of the run's is in this table.
 const TABLE: &str = "inet platbook_chaos";
 
@@ -80,24 +81,17 @@ fn has_left() -> bool {
 /// Starts this program again with the same words, in a network of its own that has nothing but
 /// loopback; returns only where that is not possible, or is done already.
 pub fn enter_own_network(program: &Path) {
-    let allowed = ["unshare", "ip", "nft"].map(|name| {
-        let mut command = Command::new(name);
-        // A network that ends at once: whether that is allowed shows only by trying.
-        let command = match name {
-            "unshare" => command.args(["--net", "true"]),
-            "ip" => command.arg("-V"),
-            _ => command.arg("--version"),
-        };
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    });
-    let (Some(own), None, [true, true, true]) = (own_network(), std::env::var_os(LEFT), allowed)
-    else {
+    let (Some(own), None) = (own_network(), std::env::var_os(LEFT)) else { return };
+    // Whether it is allowed shows only by trying, with a network that ends at once.
+    let probe = format!("{LOOPBACK_UP} && nft list tables");
+    let mut tried = Command::new("unshare");
+    let tried = tried.args(["--net", "--", "sh", "-c", &probe]).stdin(Stdio::null());
+    if !tried.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
         return;
-    };
+    }
     // What follows is this process: if it cannot be, the run goes on where it is.
     let _ = Command::new("unshare")
-        .args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
+        .args(["--net", "--", "sh", "-c", &format!("{LOOPBACK_UP} && exec \"$0\" \"$@\"")])
         .arg(program)
         .args(std::env::args_os().skip(1))
         .env(LEFT, own)

@@ -74,8 +74,8 @@ async fn a_shard_without_quorum_is_unavailable_and_had_no_effect() {
     assert!(cluster.shared().state.registers.is_empty());
 }
 
-/// Seed 301 of the simulation: requests whose writes travel in one batch give up at different times.
-/// What was refused to the first one must not happen because the batch goes on for the second one.
+/// Seed 301 of the simulation: requests whose writes travel in one batch give up at different
+/// times. What was refused to the first must not happen because the batch goes on for the second.
 #[tokio::test]
 async fn what_was_refused_to_one_request_does_not_travel_on_with_anothers_write() {
     let cluster = Cluster::start().await;
