@@ -60,7 +60,8 @@ check: setup ## formatting, lints, licences and advisories of dependencies, docu
 	    "clippy"       "cargo clippy --workspace --all-targets --locked -- -D warnings" \
 	    "simulator"    "cd chaos-tests/sim && cargo clippy --all-targets --locked -- -D warnings" \
 	    "dependencies" "cargo deny --locked check" \
-	    "docs"         "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked"
+	    "docs"         "RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' \
+	                        cargo doc --workspace --no-deps --locked --document-private-items"
 
 fix: setup ## let rustfmt and clippy repair what they can
 	@cargo fmt --all

@@ -4,7 +4,7 @@
 //! environment over file; [`logging`], [`shutdown`], [`parent`], [`scratch`], [`output`], [`table`]
 //! and [`screen`] are what the commands share; then one module a group of commands: [`servers`],
 //! [`load`], [`export`], [`reconcile`], [`listings`], [`changes`], [`lists`], [`cluster`],
-//! [`version`], [`debug`], [`dev`], [`demo`], [`chaos`], [`bench`].
+//! [`version`], [`debug`], [`dev`], [`demo`], [`chaos`], [`mod@bench`].
 
 mod bench;
 mod changes;

@@ -2,7 +2,7 @@
 //! and every ZIP checked against an answer that was computed independently.
 //!
 //! What is sent and what must be found comes from `platbook_chaos_tests::operator`; here is the way
-//! from start to end ([`run`]).
+//! from start to end ([`mod@run`]).
 
 mod run;
 

@@ -1,7 +1,8 @@
 //! `platbook load`: listings from files into the store, in large batches, resumable.
 //!
 //! Reading order: [`state`] (what is kept so that a load can be resumed), [`read`] (batches of
-//! lines), [`run`] (a few batches under way, in any order; the state follows the finished prefix).
+//! lines), [`mod@run`] (a few batches under way, in any order; the state follows the finished
+//! prefix).
 
 mod read;
 mod run;
