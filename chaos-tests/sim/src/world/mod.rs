@@ -104,6 +104,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "it is the clock that is tested")]
     fn live(seed: u64) -> (u64, Duration, Duration) {
         let life = std::thread::spawn(move || {
             enter(seed);
