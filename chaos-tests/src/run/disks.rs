@@ -33,16 +33,19 @@ mod going_down {
 
 /// Mounted file systems, by node. Dropping them unmounts them.
 #[derive(Debug)]
-pub struct Disks {
-    images: Vec<PathBuf>,
-    paths: Vec<PathBuf>,
-    mounted: Vec<Debt>,
+pub struct Disks(Vec<Disk>);
+
+#[derive(Debug)]
+struct Disk {
+    image: PathBuf,
+    path: PathBuf,
+    _mounted: Debt,
 }
 
 impl Disks {
     /// Mounts one at `dir/node-N` for each node; `None` where that is not allowed.
     pub fn mount(dir: &Path, nodes: usize, keeper: &Keeper) -> Result<Option<Disks>, Error> {
-        let mut disks = Disks { images: Vec::new(), paths: Vec::new(), mounted: Vec::new() };
+        let mut disks = Vec::new();
         for node in 1..=nodes {
             let (image, path) =
                 (dir.join(format!("disk-{node}")), dir.join(format!("node-{node}")));
@@ -53,23 +56,22 @@ impl Disks {
             std::fs::create_dir_all(&path).map_err(failed(&path))?;
             let file = File::create(&image).map_err(failed(&image))?;
             file.set_len(DISK_BYTES).map_err(failed(&image))?;
-            disks.mounted.push(keeper.owe(Undo::Unmount(path.clone()))?);
+            let _mounted = keeper.owe(Undo::Unmount(path.clone()))?;
             let made =
                 succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))
                     && mount(&image, &path);
             if !made {
                 return Ok(None);
             }
-            disks.images.push(image);
-            disks.paths.push(path);
+            disks.push(Disk { image, path, _mounted });
         }
-        Ok(Some(disks))
+        Ok(Some(Disks(disks)))
     }
 
     /// From now on whatever is asked of the disk fails, and what was not synced is gone.
     #[allow(unsafe_code, reason = "the kernel has no other way")]
     pub(super) fn cut_power(&self, at: usize) -> Result<(), Error> {
-        let path = &self.paths[at];
+        let path = &self.0[at].path;
         let failed = |source| Error::File { path: path.clone(), source };
         let disk = File::open(path).map_err(failed)?;
         let mut how = going_down::NO_LOG_FLUSH;
@@ -81,7 +83,7 @@ impl Disks {
 
     /// Mounts it again once nobody uses it any more: the file system recovers what was synced.
     pub(super) async fn restore_power(&self, at: usize) -> Result<(), Error> {
-        let (image, path) = (&self.images[at], &self.paths[at]);
+        let Disk { image, path, .. } = &self.0[at];
         let what = format!("{} is let go of", path.display());
         // Not lazily: two mounts of one image would destroy it.
         wait::until(&what, LET_GO_WITHIN, async || {
@@ -99,10 +101,11 @@ impl Disks {
 
     /// Leaves so little room that the node must stop writing; the debt makes room again.
     pub(super) fn fill(&self, at: usize, keeper: &Keeper) -> Result<Debt, Error> {
-        let path = self.paths[at].join("filler");
+        let disk = &self.0[at].path;
+        let path = disk.join("filler");
         let failed = |source| Error::File { path: path.clone(), source };
         let debt = keeper.owe(Undo::Remove(path.clone()))?;
-        let found = statvfs(&self.paths[at]).map_err(|errno| failed(errno.into()))?;
+        let found = statvfs(disk).map_err(|errno| failed(errno.into()))?;
         let block = found.fragment_size();
         let (free, all) = (found.blocks_available() * block, found.blocks() * block);
         let filler = free.saturating_sub(all * LEFT_PERCENT / 100);

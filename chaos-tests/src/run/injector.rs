@@ -93,9 +93,9 @@ impl Injector {
                 tokio::time::sleep(lasts).await;
                 drop(paused);
             }
-            Fault::Power => self.power(target, &[at], lasts).await?,
+            Fault::Power => lose_power(target, &[at], lasts).await?,
             Fault::PowerAll => {
-                self.power(target, &(0..nodes).collect::<Vec<_>>(), lasts / 4).await?;
+                lose_power(target, &(0..nodes).collect::<Vec<_>>(), lasts).await?;
                 return Ok("all nodes".to_string());
             }
             Fault::Turns => self.turns(target, at, lasts).await?,
@@ -122,25 +122,13 @@ impl Injector {
             Fault::Clock | Fault::Strobe => set_clock(target, at, fault, is_ahead).await?,
             // All others are done to the network.
             _ => {
-                let Some(links) = target.links() else { return Err(lacks("links")) };
-                disturb(links, fault, (at, nodes), lasts).await;
+                disturb(&target.own()?.links, fault, (at, nodes), lasts).await;
                 if fault == Fault::Bridge {
                     return Ok(format!("{node} and node {}", (at + 1) % nodes + 1));
                 }
             }
         }
         Ok(node)
-    }
-
-    async fn power(
-        &self,
-        target: &mut Target,
-        nodes: &[usize],
-        lasts: Duration,
-    ) -> Result<(), Error> {
-        target.cut_power(nodes)?;
-        tokio::time::sleep(lasts).await;
-        target.restore_power(nodes).await
     }
 
     /// The two nodes behind `at` are paused in turn; `at` loses power while the second one is.
@@ -160,8 +148,8 @@ impl Injector {
 
     /// Fills disks, and makes room again once their nodes have noticed.
     async fn fill(&self, target: &Target, all: &[usize], lasts: Duration) -> Result<(), Error> {
-        let Target::Own(own) = target else { return Err(lacks("disks")) };
-        let Some(disks) = &own.disks else { return Err(lacks("disks")) };
+        let own = target.own()?;
+        let disks = own.disks()?;
         let filled = all.iter().map(|at| disks.fill(*at, &self.keeper));
         let filled = filled.collect::<Result<Vec<Debt>, Error>>()?;
         for at in all {
@@ -193,10 +181,16 @@ impl Injector {
     }
 }
 
+async fn lose_power(target: &mut Target, nodes: &[usize], lasts: Duration) -> Result<(), Error> {
+    target.cut_power(nodes)?;
+    tokio::time::sleep(lasts).await;
+    target.restore_power(nodes).await
+}
+
 /// Loses packets to and from a node's port.
 async fn lose_packets(target: &Target, at: usize, lasts: Duration) -> Result<(), Error> {
-    let Target::Own(own) = target else { return Err(lacks("packets")) };
-    let Some(packets) = &own.packets else { return Err(lacks("packets")) };
+    let own = target.own()?;
+    let packets = own.packets()?;
     packets.lose(&own.cluster.node_addresses[at], LOST_PERCENT)?;
     tokio::time::sleep(lasts).await;
     packets.lose_none()
@@ -215,14 +209,9 @@ async fn notices(address: &str, is_full: bool) -> Result<(), Error> {
     .await
 }
 
-fn lacks(what: &str) -> Error {
-    Error::Violated { what: format!("a fault was drawn that needs {what}, which there are none") }
-}
-
 /// Puts a clock off, for good or on and off, and right again.
 async fn set_clock(target: &Target, at: usize, fault: Fault, is_ahead: bool) -> Result<(), Error> {
-    let Target::Own(own) = target else { return Err(lacks("clocks")) };
-    let Some(clocks) = &own.clocks else { return Err(lacks("clocks")) };
+    let clocks = target.own()?.clocks()?;
     let off = if is_ahead { CLOCK_OFF_S } else { -CLOCK_OFF_S };
     let jumps = CLOCK_LASTS.as_millis() / STROBE_EVERY.as_millis();
     match fault {

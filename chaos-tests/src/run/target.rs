@@ -72,10 +72,7 @@ impl Target {
 
     /// Why a fault cannot be done to it.
     pub(super) fn lacks(&self, fault: Fault) -> Option<&'static str> {
-        let own = match self {
-            Target::Own(own) => Some(own),
-            Target::Running(_) => None,
-        };
+        let own = self.own().ok();
         match fault.needs() {
             _ if fault == Fault::Turns && self.nodes() < 3 => Some("it takes three nodes"),
             Needs::Links if own.is_none() => Some("its links are not ours"),
@@ -92,11 +89,11 @@ impl Target {
         }
     }
 
-    /// The links, where they are ours.
-    pub(super) fn links(&self) -> Option<&Links> {
+    /// The cluster, where it is ours.
+    pub(super) fn own(&self) -> Result<&Own, Error> {
         match self {
-            Target::Own(own) => Some(&own.links),
-            Target::Running(_) => None,
+            Target::Own(own) => Ok(own),
+            Target::Running(_) => Err(lacks("a cluster of our own")),
         }
     }
 
@@ -128,19 +125,16 @@ impl Target {
 
     /// These nodes lose power at the same moment: their disks first, then they themselves.
     pub(super) fn cut_power(&mut self, nodes: &[usize]) -> Result<(), Error> {
-        let Target::Own(own) = self else { return Ok(()) };
-        let Some(disks) = &own.disks else { return Ok(()) };
+        let disks = self.own()?.disks()?;
         nodes.iter().try_for_each(|at| disks.cut_power(*at))?;
-        nodes.iter().try_for_each(|at| own.cluster.kill_node(*at))
+        nodes.iter().try_for_each(|at| self.kill(*at))
     }
 
     /// The power comes back, and the nodes with it.
     pub(super) async fn restore_power(&mut self, nodes: &[usize]) -> Result<(), Error> {
-        let Target::Own(own) = self else { return Ok(()) };
-        let Some(disks) = &own.disks else { return Ok(()) };
         for at in nodes {
-            disks.restore_power(*at).await?;
-            own.cluster.start_node(*at)?;
+            self.own()?.disks()?.restore_power(*at).await?;
+            self.start(*at)?;
         }
         Ok(())
     }
@@ -211,6 +205,25 @@ impl Target {
             Target::Running(running) => cluster::verify(&running.binary, &running.router).await,
         }
     }
+}
+
+impl Own {
+    pub(super) fn disks(&self) -> Result<&Disks, Error> {
+        self.disks.as_ref().ok_or_else(|| lacks("disks"))
+    }
+
+    pub(super) fn clocks(&self) -> Result<&Clocks, Error> {
+        self.clocks.as_ref().ok_or_else(|| lacks("clocks"))
+    }
+
+    pub(super) fn packets(&self) -> Result<&Packets, Error> {
+        self.packets.as_ref().ok_or_else(|| lacks("a network of our own"))
+    }
+}
+
+/// What cannot be done is not drawn.
+fn lacks(what: &str) -> Error {
+    Error::Violated { what: format!("a fault was drawn that needs {what}, which there is none of") }
 }
 
 impl Running {
