@@ -96,6 +96,11 @@ impl Health {
         let _ = self.log_lost.set(what);
     }
 
+    /// Waits until that is noted, and tells it.
+    pub(crate) async fn log_lost(&self) -> &str {
+        self.log_lost.wait().await
+    }
+
     /// What the disk has lost, if anything was found.
     pub(crate) fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
@@ -190,10 +195,12 @@ async fn watch_log(node: Arc<Node>) {
 
 /// Stops the node for good once it was told that its log lost what it had acknowledged.
 async fn watch_lies(node: Arc<Node>) {
-    let what = node.health().log_lost.wait().await.clone();
+    let what = node.health().log_lost().await.to_string();
+    let (noted, lost) = (node.clone(), what.clone());
+    let noted = blocking(move || noted.data().mark_log_lost(&lost)).await;
     // Where even that cannot be written, its leader tells it again.
-    if let Err(error) = node.data().mark_log_lost(&what) {
-        error!(%error, "not noted that the log lost entries");
+    if !matches!(noted, Ok(Ok(()))) {
+        error!(?noted, "not noted that the log lost entries");
     }
     node.poison(NodeError::LogLost { what }.to_string());
 }

@@ -121,9 +121,14 @@ impl DataDir {
         self.write_durably(ANNOUNCED_FILE, b"")
     }
 
-    /// What the log is known to have lost; such a directory is not to be used any more.
-    pub(crate) fn log_lost(&self) -> Option<String> {
-        fs::read_to_string(self.path.join(LOG_LOST_FILE)).ok()
+    /// Refuses a directory whose log is known to have lost something.
+    pub(crate) fn check_log(&self) -> Result<(), NodeError> {
+        let path = self.path.join(LOG_LOST_FILE);
+        match fs::read_to_string(&path) {
+            Ok(what) => Err(NodeError::LogLost { what }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(NodeError::Io { what: "cannot read", path, source }),
+        }
     }
 
     pub(crate) fn mark_log_lost(&self, what: &str) -> Result<(), NodeError> {

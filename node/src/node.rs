@@ -73,9 +73,7 @@ impl Node {
     pub(crate) fn open(seams: Seams, config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         let data = DataDir::open(&config.data)?;
         let identity = data.identity(config.node())?;
-        if let Some(what) = data.log_lost() {
-            return Err(NodeError::LogLost { what });
-        }
+        data.check_log()?;
         let memory = Memory::divide(config.memory_max);
         let directory = Directory::new(config.node());
         let shutdown = CancellationToken::new();

@@ -10,14 +10,20 @@ use platbook_protocol::{NodeId, Zip};
 use serde_json::json;
 
 const ZIP: Zip = Zip::Code(*b"98103");
+const LISTINGS: usize = 200;
+
+async fn filled(settings: serde_json::Value) -> Cluster {
+    let mut cluster = Cluster::start_as(3, 1, settings).await;
+    cluster.ready().await;
+    for number in 0..LISTINGS {
+        cluster.put(&format!("listing-{number}"), ZIP, &[number as u8; 3000]).await;
+    }
+    cluster
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_table_is_found_by_a_scrub_and_its_node_leads_nothing_until_it_is_rebuilt() {
-    let mut cluster = Cluster::start_as(3, 1, json!({ "scrub-hours": 1 })).await;
-    cluster.ready().await;
-    for i in 0..200 {
-        cluster.put(&format!("listing-{i}"), ZIP, &[i as u8; 3000]).await;
-    }
+    let mut cluster = filled(json!({ "scrub-hours": 1 })).await;
     let shard = cluster.shard_of(ZIP);
     let (victim, replicas) = cluster.placement(shard).await;
     // A clean stop: everything is in tables, and nothing is replayed.
@@ -48,11 +54,7 @@ async fn a_damaged_table_is_found_by_a_scrub_and_its_node_leads_nothing_until_it
 /// Nobody looked before: a reader is the first one to meet it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_meets_damage_fails_and_its_node_leads_nothing_until_it_is_rebuilt() {
-    let mut cluster = Cluster::start_as(3, 1, json!({ "scrub-hours": 0 })).await;
-    cluster.ready().await;
-    for i in 0..200 {
-        cluster.put(&format!("listing-{i:03}"), ZIP, &[i as u8; 3000]).await;
-    }
+    let mut cluster = filled(json!({ "scrub-hours": 0 })).await;
     let shard = cluster.shard_of(ZIP);
     // A clean stop: everything is in tables, and nothing of it in memory afterwards.
     cluster.stop_all().await;
@@ -75,7 +77,7 @@ async fn a_read_that_meets_damage_fails_and_its_node_leads_nothing_until_it_is_r
     }
     // It hands its leaderships over. Where a compaction meets the damage too, it stops itself.
     cluster.leads_no_more(victim, shard).await;
-    assert_eq!(cluster.scan(shard, &wanted).await.len(), 200, "the others have all of it");
+    assert_eq!(cluster.scan(shard, &wanted).await.len(), LISTINGS, "the others have all of it");
 
     cluster.ask_to_stop(victim);
     // With an error, where it has stopped by itself.
@@ -83,7 +85,7 @@ async fn a_read_that_meets_damage_fails_and_its_node_leads_nothing_until_it_is_r
     cluster.rebuild(victim).await;
     cluster.same_content_of(shard, 3).await;
     cluster.ready().await;
-    assert_eq!(cluster.scan(shard, &wanted).await.len(), 200);
+    assert_eq!(cluster.scan(shard, &wanted).await.len(), LISTINGS);
     cluster.stop_all().await;
 }
 

@@ -44,7 +44,7 @@ impl Own {
 }
 
 /// Reads what a peer sends, until it is not to be taken.
-fn requests(
+pub(super) fn requests(
     own: Own,
     queue: mpsc::Receiver<Bytes>,
 ) -> impl Stream<Item = AppendEntriesRequest<Types>> {

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use openraft::entry::RaftEntry;
+use openraft::raft::AppendEntriesRequest;
 use openraft::storage::{EntryResponder, RaftLogReader, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
@@ -15,10 +16,12 @@ use platbook_engine::log::{GroupLog, LogConfig, OsFiles, SharedLog, WriterKind};
 use platbook_engine::store::{ShardStore, Store, StoreConfig};
 use platbook_protocol::{ReplicaId, ShardId, SlotRange};
 
+use super::appends::{self, Own};
 use super::log::RaftLog;
 use super::machine::{Machine, SnapshotBuilder, SnapshotData};
-use super::types::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types};
+use super::types::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types, Vote};
 use super::wire;
+use crate::health::Health;
 use crate::witness::Watched;
 
 struct OnDisk;
@@ -149,6 +152,38 @@ async fn nothing_is_applied_before_this_replicas_own_log_has_it() {
     let applied = tokio::time::timeout(Duration::from_millis(200), applied).await;
     assert!(applied.is_err(), "applied although no fsync returned: {applied:?}");
     assert_eq!(alone.state.applied().position, None);
+}
+
+/// A snapshot is installed, and acknowledged, before the log that it replaces is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_neither_log_nor_state_has_is_lost() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Alone { _store, _log, group, state, mut machine, .. } = Alone::open(dir.path());
+    let entries = [0, 1, 2].map(|index| Entry::new_blank(types::log_id(1, index)));
+    group.append(entries.iter().cloned().map(wire::record_of).collect(), Box::new(|_| ())).await;
+    let given = entries.map(|entry| Ok((entry, None)));
+    machine.apply(futures_util::stream::iter(given)).await.expect("the log has them");
+    // A log without the entries that are in the state.
+    let log = _log.group(ReplicaId(2), ShardId(1));
+    let told = async |held| {
+        let health = Health::default();
+        let own = Own { log: log.clone(), store: state.clone(), health: health.clone() };
+        let (sender, queue) = tokio::sync::mpsc::channel(1);
+        let request = AppendEntriesRequest {
+            vote: Vote::new_committed(1, ReplicaId(1)),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let body = wire::encode_append(request, held).concat().into();
+        sender.send(body).await.expect("it is read");
+        let is_taken = Box::pin(appends::requests(own, queue)).next().await.is_some();
+        assert_eq!(health.log_lost().now_or_never().is_none(), is_taken);
+        is_taken
+    };
+    assert!(told(0).await, "nothing was acknowledged");
+    assert!(told(3).await, "it is in the state");
+    assert!(!told(4).await, "an entry that is nowhere");
 }
 
 /// Seed 168 of the simulation: what was appended to a log that had failed was not in it, and what
