@@ -95,7 +95,7 @@ fn what_was_acknowledged_survives_losses_of_power_and_of_packets() {
     let ended = run(&["run", "--for", "25s", "--seed", "1", "--faults", &wanted, "--sales", SALES]);
     let (told, error) = (text(&ended.stdout), text(&ended.stderr));
     let left_out = |fault: &&str| told.contains(&format!("left out: {fault};"));
-    if faults.iter().all(|fault| left_out(fault)) {
+    if faults.iter().all(left_out) {
         return says(&error, &["none of the faults can be done here"]);
     }
     assert!(ended.status.success(), "{told}\n{error}");
