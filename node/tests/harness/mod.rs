@@ -256,12 +256,20 @@ impl Cluster {
     }
 
     async fn learn_map(&mut self) -> Map {
-        let id = *self.running.keys().next().expect("a node runs");
         let ask = GetMap { known_epoch: 0, wait_ms: 0 };
-        let answer: MapAnswer = self.call(id, "/rpc/map", &ask).await;
-        let map = answer.map.expect("a formed cluster has a map");
-        self.map = Some(map.clone());
-        map
+        let mut refusals = Vec::new();
+        // A node may have stopped by itself since it was started: any other knows the map as well.
+        for id in self.running.keys().copied() {
+            match self.try_call::<_, MapAnswer>(id, "/rpc/map", &ask).await {
+                Ok(answer) => {
+                    let map = answer.map.expect("a formed cluster has a map");
+                    self.map = Some(map.clone());
+                    return map;
+                }
+                Err(refusal) => refusals.push(format!("node {id}: {refusal}")),
+            }
+        }
+        panic!("no node tells the map: {refusals:?}")
     }
 
     pub(crate) fn shards(&self) -> Vec<ShardId> {
