@@ -1,8 +1,8 @@
 //! What the node watches about itself: disk space, the log's health, the clocks of its peers.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use platbook_protocol::rpc::{Clock as ClockCall, ClockAnswer};
@@ -36,7 +36,7 @@ pub(crate) struct Health {
     draining: Arc<AtomicBool>,
     clock_offset_ms: Arc<AtomicI64>,
     leaderships_received: Arc<AtomicU64>,
-    damage: Arc<OnceLock<String>>,
+    damage: Arc<SetOnce<String>>,
     disk_slow: Arc<AtomicBool>,
     log_lost: Arc<SetOnce<String>>,
 }
@@ -99,6 +99,11 @@ impl Health {
     /// Waits until that is noted, and tells it.
     pub(crate) async fn log_lost(&self) -> &str {
         self.log_lost.wait().await
+    }
+
+    /// Waits until something is found, and tells it.
+    pub(crate) async fn damaged(&self) -> &str {
+        self.damage.wait().await
     }
 
     /// What the disk has lost, if anything was found.
@@ -177,6 +182,7 @@ fn disk_space(path: &Path) -> Option<(u64, u64)> {
 pub(crate) fn start(node: &Arc<Node>) {
     node.spawn(watch_log(node.clone()));
     node.spawn(watch_lies(node.clone()));
+    node.spawn(watch_damage(node.clone()));
     node.spawn(watch_disk(node.clone()));
     node.spawn(pace::watch(node.clone()));
     node.spawn(watch_clocks(node.clone()));
@@ -203,6 +209,16 @@ async fn watch_lies(node: Arc<Node>) {
         error!(?noted, "not noted that the log lost entries");
     }
     node.poison(NodeError::LogLost { what }.to_string());
+}
+
+/// Sees to it that the node leads nothing after a restart either: what was lost may be met late.
+async fn watch_damage(node: Arc<Node>) {
+    let what = node.health().damaged().await.to_string();
+    let noted = node.clone();
+    let noted = blocking(move || noted.data().mark_damaged(&what)).await;
+    if !matches!(noted, Ok(Ok(()))) {
+        warn!(?noted, "not noted that the disk is damaged");
+    }
 }
 
 async fn watch_disk(node: Arc<Node>) {

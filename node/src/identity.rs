@@ -20,6 +20,7 @@ const FORMAT: u32 = 1;
 const IDENTITY_FILE: &str = "identity";
 const ANNOUNCED_FILE: &str = "announced";
 const LOG_LOST_FILE: &str = "log-lost";
+const DAMAGED_FILE: &str = "damaged";
 const LOCK_FILE: &str = "lock";
 
 /// The content of the identity file.
@@ -123,16 +124,32 @@ impl DataDir {
 
     /// Refuses a directory whose log is known to have lost something.
     pub(crate) fn check_log(&self) -> Result<(), NodeError> {
-        let path = self.path.join(LOG_LOST_FILE);
-        match fs::read_to_string(&path) {
-            Ok(what) => Err(NodeError::LogLost { what }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(NodeError::Io { what: "cannot read", path, source }),
+        match self.mark(LOG_LOST_FILE)? {
+            Some(what) => Err(NodeError::LogLost { what }),
+            None => Ok(()),
         }
     }
 
     pub(crate) fn mark_log_lost(&self, what: &str) -> Result<(), NodeError> {
         self.write_durably(LOG_LOST_FILE, what.as_bytes())
+    }
+
+    /// What this disk is known to have lost of the state; a node leads nothing on it.
+    pub(crate) fn damage(&self) -> Result<Option<String>, NodeError> {
+        self.mark(DAMAGED_FILE)
+    }
+
+    pub(crate) fn mark_damaged(&self, what: &str) -> Result<(), NodeError> {
+        self.write_durably(DAMAGED_FILE, what.as_bytes())
+    }
+
+    fn mark(&self, name: &str) -> Result<Option<String>, NodeError> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(what) => Ok(Some(what)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(NodeError::Io { what: "cannot read", path, source }),
+        }
     }
 
     fn write_durably(&self, name: &str, bytes: &[u8]) -> Result<(), NodeError> {

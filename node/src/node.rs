@@ -74,6 +74,10 @@ impl Node {
         let data = DataDir::open(&config.data)?;
         let identity = data.identity(config.node())?;
         data.check_log()?;
+        let health = Health::default();
+        if let Some(damage) = data.damage()? {
+            health.on_damage(damage);
+        }
         let memory = Memory::divide(config.memory_max);
         let directory = Directory::new(config.node());
         let shutdown = CancellationToken::new();
@@ -87,7 +91,7 @@ impl Node {
             peers,
             groups: Groups::default(),
             shards: Shards::default(),
-            health: Health::default(),
+            health,
             scrub: Scrub::default(),
             disk: OnceLock::new(),
             invited: Mutex::default(),

@@ -31,6 +31,7 @@ fi
 
 fuzz="$root/chaos-tests/fuzz"
 export CARGO_TARGET_DIR="$cache/fuzz-target"
+"$root/ops/setup/checkout.sh" "$CARGO_TARGET_DIR"
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     mapfile -t targets < <(sed -n 's/^name = "\([a-z]*\)"$/\1/p' "$fuzz/Cargo.toml")

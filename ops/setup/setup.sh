@@ -84,3 +84,4 @@ system_packages
 rust
 python_tools
 "$here/rocksdb.sh" >/dev/null
+"$here/checkout.sh" "${CARGO_TARGET_DIR:-$cache/target}"

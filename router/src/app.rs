@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Shards, Source};
+use crate::changes::lookout::Lookouts;
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::cpu::Cpu;
@@ -47,6 +48,8 @@ pub(crate) struct App {
     pub(crate) cpu: Cpu,
     /// Places for requests in flight.
     pub(crate) requests: Arc<Semaphore>,
+    /// Wait for readers of changes that are up to date.
+    pub(crate) lookouts: Arc<Lookouts>,
     /// Places for readers of changes.
     pub(crate) followers: Arc<Semaphore>,
     /// Room for bytes of request bodies.
@@ -70,6 +73,7 @@ impl App {
         let rules = Rules { ordering, sent_ahead_ms_max: limits.sent_ahead_ms_max };
         let edge = Edge::new(parser, dictionaries.clone(), trainer, cpu.clone(), rules);
         let shards = Arc::new(Shards::new(leaders, &limits, &metrics));
+        let lookouts = Lookouts::new(directory.clone(), metrics.clone());
         let stop = CancellationToken::new();
         tokio::spawn(follow(directory.clone(), stop.clone()));
         Ok(Arc::new(App {
@@ -78,6 +82,7 @@ impl App {
             places: Places::new(limits.scans_max, limits.scans_per_zip_max),
             cpu,
             dictionaries,
+            lookouts,
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             followers: Arc::new(Semaphore::new(limits.followers_max)),
             body_bytes: Arc::new(Semaphore::new(limits.request_bytes_in_flight_max)),

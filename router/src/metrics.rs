@@ -147,6 +147,8 @@ pub(crate) struct Metrics {
     pub(crate) cache_hits: Counter,
     /// ZIP reads answered 304.
     pub(crate) not_modified: Counter,
+    /// Shards' changes that readers wait for without a stream of their own.
+    pub(crate) followers_resting: Gauge,
     /// Bytes of ZIP responses kept.
     pub(crate) cache_bytes: Gauge,
     /// Responses cut off, because the client stalled or a node failed midway.
@@ -171,6 +173,7 @@ impl Metrics {
             ("platbook_router_connections", &self.connections),
             ("platbook_router_requests_in_flight", &self.requests),
             ("platbook_router_cache_bytes", &self.cache_bytes),
+            ("platbook_router_followers_resting", &self.followers_resting),
         ];
         for (name, gauge) in gauges {
             kind(&mut out, name, "gauge");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use installation::{ZIPS, cluster, listing};
 use platbook_chaos_tests::Cluster;
+use platbook_chaos_tests::scrape::Scrape;
 use platbook_chaos_tests::status::Status;
 use platbook_client::changes::{Filter, Mirror};
 use platbook_client::{Client, Event, Listing, ListingId, Token};
@@ -151,4 +152,60 @@ async fn a_zip_that_was_listed_is_followed_from_its_token_without_a_gap() {
     assert_eq!(told, ["L00000", "L00003", "L00006"]);
     assert_eq!(copy, stored(&client, ZIPS[0]).await.0);
     cluster.stop().await.expect("everything drains");
+}
+
+/// Waits until so many shards' changes are waited for without a stream of their own.
+async fn resting(cluster: &Cluster, wanted: f64) {
+    let resting = async {
+        let mut poll = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            let numbers = Scrape::of(&cluster.router_address).await.expect("the router answers");
+            if numbers.sum("platbook_router_followers_resting", "") == wanted {
+                return;
+            }
+            poll.tick().await;
+        }
+    };
+    timeout(WITHIN, resting).await.expect("all rest in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_to_whom_nothing_happens_wait_together_and_miss_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut cluster = cluster(dir.path()).await;
+    let client = client(&cluster);
+    let of_zip = |zip: &str| client.changes().filter(Filter::new().zip(zip));
+    let followers = [client.changes(), client.changes(), of_zip(ZIPS[0]), of_zip(ZIPS[1])];
+    let mut followers = followers.map(|builder| (builder.follow().expect("valid"), Mirror::new()));
+    for (changes, _) in &mut followers {
+        while !matches!(next(changes).await, Event::Resolved { .. }) {}
+    }
+    // Two of all four shards, two of the one that has their ZIP.
+    let all = 2.0 * 4.0 + 2.0;
+    let mut told = 0;
+    for round in 0..2 {
+        resting(&cluster, all).await;
+        if round == 1 {
+            let status = Status::of(&cluster.router_address).await.expect("a status");
+            let leader = status.shards.iter().find_map(|s| s.slots.and(s.leader));
+            cluster.kill_node(leader.expect("one leads") as usize - 1).expect("is killed");
+        }
+        for number in told..told + ZIPS.len() {
+            let id = format!("L{number:05}");
+            client.put(id.as_str(), listing(number, 100)).await.expect("is written");
+        }
+        for (at, (changes, mirror)) in followers.iter_mut().enumerate() {
+            let wanted = match at {
+                0 | 1 => (told..told + ZIPS.len()).collect(),
+                of_zip => vec![told + of_zip - 2],
+            };
+            for number in wanted {
+                until(changes, mirror, &format!("L{number:05}")).await;
+            }
+        }
+        told += ZIPS.len();
+    }
+    // Nobody waits for what nobody follows.
+    drop(followers);
+    resting(&cluster, 0.0).await;
 }

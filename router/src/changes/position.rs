@@ -74,7 +74,9 @@ impl Standing {
         match told {
             Told::StateEnd { .. } => self.in_state.remove(&shard) && self.in_state.is_empty(),
             Told::Resolved { at: Some(at), .. } => {
-                if self.resolved.insert(shard, *at) != Some(*at) {
+                // Whoever tells it may have made sure earlier than whoever told the last one.
+                if self.resolved.get(&shard).is_none_or(|last| last < at) {
+                    self.resolved.insert(shard, *at);
                     self.newly_resolved.insert(shard, *at);
                 }
                 false

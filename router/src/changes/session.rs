@@ -120,7 +120,8 @@ impl Session {
                 is_live: query.live != Live::No,
                 with_bodies: query.with_bodies,
             };
-            let source = Source::new(app.directory.clone(), wish, position.clone());
+            let source = Source::new(app.directory.clone(), wish, position.clone())
+                .with_lookouts(app.lookouts.clone());
             let is_state = position.cursor().is_some();
             states += usize::from(is_state);
             match is_state && states > STATES_MAX {

@@ -1,7 +1,8 @@
 //! One shard's changes, from whichever replica has them.
 //!
 //! The leader is asked first, then the others. A connection that breaks is replaced, from the
-//! position behind the last message: no message is lost or told twice.
+//! position behind the last message: no message is lost or told twice. Where nothing happens, it is
+//! given up in favour of a lookout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use platbook_protocol::{NodeId, Seq, ShardId, Zip};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::lookout::{self, Lookouts, Rest};
 use super::position::advance;
 use crate::nodes::Directory;
 use crate::nodes::call;
@@ -89,6 +91,9 @@ pub(crate) struct Source {
     wish: Wish,
     position: Position,
     open: Option<Messages>,
+    /// Who waits for the changes of readers that are up to date; none waits itself.
+    lookouts: Option<Arc<Lookouts>>,
+    rest: Option<Rest>,
     turn: usize,
     pause: Duration,
     reason: Arc<str>,
@@ -104,8 +109,14 @@ enum Attempt {
 
 impl Source {
     pub(crate) fn new(directory: Arc<Directory>, wish: Wish, position: Position) -> Source {
-        let reason = "no map yet".into();
-        Source { directory, wish, position, open: None, turn: 0, pause: PAUSE_MIN, reason }
+        let (pause, reason) = (PAUSE_MIN, "no map yet".into());
+        let (open, lookouts, rest) = (None, None, None);
+        Source { directory, wish, position, open, lookouts, rest, turn: 0, pause, reason }
+    }
+
+    /// The same, which waits with others where nothing happens.
+    pub(crate) fn with_lookouts(self, lookouts: Arc<Lookouts>) -> Source {
+        Source { lookouts: Some(lookouts), ..self }
     }
 
     pub(crate) fn shard(&self) -> ShardId {
@@ -121,7 +132,7 @@ impl Source {
                 return Err(SourceEnd::Unavailable { shard, reason });
             }
             if self.open.is_none() {
-                self.rest().await;
+                self.pause().await;
             }
         }
         Ok(())
@@ -130,10 +141,17 @@ impl Source {
     /// The next message, encoded; waits for as long as it takes. `None` behind the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SourceEnd> {
         loop {
+            if let Some(rest) = &mut self.rest {
+                let at = behind(&self.position);
+                if let Some(sign) = rest.sign(at).await {
+                    return Ok(Some(sign));
+                }
+                self.rest = None;
+            }
             let Some(open) = &mut self.open else {
                 self.round().await?;
                 if self.open.is_none() {
-                    self.rest().await;
+                    self.pause().await;
                 }
                 continue;
             };
@@ -152,7 +170,12 @@ impl Source {
                     self.open = None;
                     continue;
                 }
-                Ok(told) => advance(&mut self.position, &told),
+                Ok(told) => {
+                    advance(&mut self.position, &told);
+                    if lookout::is_quiet(&told) {
+                        self.go_to_rest();
+                    }
+                }
                 Err(error) => {
                     self.fail(error.to_string().into());
                     continue;
@@ -169,16 +192,23 @@ impl Source {
         self.reason = reason;
     }
 
-    async fn rest(&mut self) {
+    /// Gives the stream up until there is something to read.
+    fn go_to_rest(&mut self) {
+        let is_following = matches!(self.position, Position::Follow { .. });
+        if let Some(lookouts) = self.lookouts.as_ref().filter(|_| is_following) {
+            self.rest = Some(lookouts.join(self.shard(), self.from()));
+            self.open = None;
+        }
+    }
+
+    async fn pause(&mut self) {
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
-    fn from(&self) -> Seq {
-        match &self.position {
-            Position::CatchUp { after, .. } => *after,
-            Position::Follow { seq } | Position::State { seq, .. } => *seq,
-        }
+    /// Behind which change it reads.
+    pub(crate) fn from(&self) -> Seq {
+        behind(&self.position)
     }
 
     /// Asks the leader, if one is known, then every replica once.
@@ -262,6 +292,14 @@ impl Source {
             }
             Err(error) => failed(error.to_string()),
         }
+    }
+}
+
+/// The last change that is told at a position.
+fn behind(position: &Position) -> Seq {
+    match position {
+        Position::CatchUp { after, .. } => *after,
+        Position::Follow { seq } | Position::State { seq, .. } => *seq,
     }
 }
 
