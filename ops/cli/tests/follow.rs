@@ -10,7 +10,7 @@ use installation::{ZIPS, cluster, listing};
 use platbook_chaos_tests::Cluster;
 use platbook_chaos_tests::scrape::Scrape;
 use platbook_chaos_tests::status::Status;
-use platbook_client::changes::{Filter, Mirror};
+use platbook_client::changes::{Filter, Mirror, Start};
 use platbook_client::{Client, Event, Listing, ListingId, Token};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -175,13 +175,14 @@ async fn readers_to_whom_nothing_happens_wait_together_and_miss_nothing() {
     let mut cluster = cluster(dir.path()).await;
     let client = client(&cluster);
     let of_zip = |zip: &str| client.changes().filter(Filter::new().zip(zip));
-    let followers = [client.changes(), client.changes(), of_zip(ZIPS[0]), of_zip(ZIPS[1])];
+    let now = client.changes().from(Start::Now);
+    let followers = [client.changes(), client.changes(), now, of_zip(ZIPS[0]), of_zip(ZIPS[1])];
     let mut followers = followers.map(|builder| (builder.follow().expect("valid"), Mirror::new()));
     for (changes, _) in &mut followers {
         while !matches!(next(changes).await, Event::Resolved { .. }) {}
     }
-    // Two of all four shards, two of the one that has their ZIP.
-    let all = 2.0 * 4.0 + 2.0;
+    // Three of all four shards, two of the one that has their ZIP.
+    let all = 3.0 * 4.0 + 2.0;
     let mut told = 0;
     for round in 0..2 {
         resting(&cluster, all).await;
@@ -196,8 +197,8 @@ async fn readers_to_whom_nothing_happens_wait_together_and_miss_nothing() {
         }
         for (at, (changes, mirror)) in followers.iter_mut().enumerate() {
             let wanted = match at {
-                0 | 1 => (told..told + ZIPS.len()).collect(),
-                of_zip => vec![told + of_zip - 2],
+                0..=2 => (told..told + ZIPS.len()).collect(),
+                of_zip => vec![told + of_zip - 3],
             };
             for number in wanted {
                 until(changes, mirror, &format!("L{number:05}")).await;

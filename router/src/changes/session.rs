@@ -122,6 +122,11 @@ impl Session {
             };
             let source = Source::new(app.directory.clone(), wish, position.clone())
                 .with_lookouts(app.lookouts.clone());
+            let source = match query.from {
+                // The leader has just said that there is nothing behind it.
+                From::Now => source.at_newest(),
+                From::Beginning | From::Token(_) => source,
+            };
             let is_state = position.cursor().is_some();
             states += usize::from(is_state);
             match is_state && states > STATES_MAX {

@@ -123,9 +123,15 @@ impl Source {
         self.wish.shard
     }
 
+    /// The same for a position behind which the shard has nothing: it begins without a stream.
+    pub(crate) fn at_newest(mut self) -> Source {
+        self.go_to_rest();
+        self
+    }
+
     /// Opens the stream, so that what is wrong with the position is known before anything is told.
     pub(crate) async fn open(&mut self, deadline: Instant) -> Result<(), SourceEnd> {
-        while self.open.is_none() {
+        while self.open.is_none() && self.rest.is_none() {
             self.round().await?;
             if self.open.is_none() && Instant::now() + self.pause >= deadline {
                 let (shard, reason) = (self.shard(), self.reason.clone());
@@ -194,8 +200,8 @@ impl Source {
 
     /// Gives the stream up until there is something to read.
     fn go_to_rest(&mut self) {
-        let is_following = matches!(self.position, Position::Follow { .. });
-        if let Some(lookouts) = self.lookouts.as_ref().filter(|_| is_following) {
+        let may_rest = self.wish.is_live && matches!(self.position, Position::Follow { .. });
+        if let Some(lookouts) = self.lookouts.as_ref().filter(|_| may_rest) {
             self.rest = Some(lookouts.join(self.shard(), self.from()));
             self.open = None;
         }
