@@ -178,9 +178,10 @@ async fn readers_to_whom_nothing_happens_wait_together_and_miss_nothing() {
     let now = client.changes().from(Start::Now);
     let followers = [client.changes(), client.changes(), now, of_zip(ZIPS[0]), of_zip(ZIPS[1])];
     let mut followers = followers.map(|builder| (builder.follow().expect("valid"), Mirror::new()));
-    for (changes, _) in &mut followers {
+    let opened = followers.iter_mut().map(|(changes, _)| async {
         while !matches!(next(changes).await, Event::Resolved { .. }) {}
-    }
+    });
+    futures_util::future::join_all(opened).await;
     // Three of all four shards, two of the one that has their ZIP.
     let all = 3.0 * 4.0 + 2.0;
     let mut told = 0;

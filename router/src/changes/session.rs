@@ -181,6 +181,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = app.draining() => self.is_over = true,
+                () = pump.gone() => return Err(StreamError::Gone.into()),
                 message = self.sources.next() => self.take(message).await?,
                 _ = ticks.tick() => self.on_tick(&mut last_sign)?,
                 () = until(patience) => self.is_over = true,

@@ -60,6 +60,11 @@ impl Pump {
         self.put(Piece::Chunk(chunk)).await
     }
 
+    /// Returns when the client is gone: who has nothing to send would not find it out.
+    pub(crate) async fn gone(&self) {
+        self.pieces.closed().await;
+    }
+
     /// Ends the response properly.
     pub(crate) async fn end(self) -> Result<(), StreamError> {
         self.put(Piece::End).await
@@ -127,6 +132,15 @@ mod tests {
         pump.send(Bytes::new()).await.unwrap();
         let (_, collected) = tokio::join!(pump.end(), body.collect());
         assert_eq!(collected.unwrap().to_bytes(), "a");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_noticed_by_a_pump_that_has_nothing_to_send() {
+        let (pump, body) = stream(PATIENCE);
+        assert_eq!(futures_util::FutureExt::now_or_never(pump.gone()), None);
+        drop(body);
+        pump.gone().await;
+        assert_eq!(pump.end().await, Err(StreamError::Gone));
     }
 
     #[tokio::test(start_paused = true)]
